@@ -1,0 +1,170 @@
+//! Alternate roots: mounting a BE that does not run, with the shared dataset below it read-only from the first instant.
+
+use crate::domain::shared::MOUNTPOINT;
+use crate::domain::{BootEnv, Inventory};
+use crate::error::{Doing, Error, Result};
+use crate::store::{SHARED, Store};
+use crate::sys::{mount, mountinfo, namespace};
+use rustix::mount::MountAttrFlags;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+/// Where BEs are mounted when nobody says where.
+const OWN_DIR: &str = "/run/bootenv";
+
+/// Mounts `be` on `dir`, or on a directory of our own, and returns where. The whole tree is put together where nobody
+/// sees it and attached in one move.
+pub fn mount(store: &dyn Store, be: &BootEnv, dir: Option<&Path>, readonly: bool) -> Result<PathBuf> {
+    if let Some(at) = be.mountpoints.first() {
+        let hint = match be.running {
+            true => format!("it is what runs; `bootenv create -e {} NAME` makes a copy to mount", be.name),
+            false => format!("use it there, or `bootenv unmount {}` first", be.name),
+        };
+        return Err(Error::busy(format!("{} is mounted at {}", be.name, at.display())).hint(hint));
+    }
+    let (at, made) = match dir {
+        Some(dir) => (usable(dir)?, false),
+        None => (own_dir(be)?, true),
+    };
+    let mounted = assemble(store, be, &at, readonly);
+    if mounted.is_err() && made {
+        let _ = std::fs::remove_dir(&at);
+    }
+    mounted.map(|()| at)
+}
+
+fn assemble(store: &dyn Store, be: &BootEnv, at: &Path, readonly: bool) -> Result<()> {
+    let root = store.mount(&be.path)?;
+    let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    mount::set_attributes(root.as_fd(), attributes).doing(format_args!("cannot mount {}", be.name))?;
+    let tree = store.tree(&be.path)?;
+    let mut below = Vec::new();
+    if tree.exists(MOUNTPOINT) {
+        let shared = store.mount(SHARED)?;
+        let attributes =
+            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        mount::set_attributes(shared.as_fd(), attributes).doing("cannot make the shared dataset's mount read-only")?;
+        below.push((namespace::lock_flags(shared.as_fd(), at)?, MOUNTPOINT));
+    } else if !be.adopted {
+        return Err(Error::refused(format!("{} has no /var/shared to mount the shared dataset on", be.name))
+            .hint(format!("`bootenv check --repair` makes it, or destroy {}", be.name)));
+    }
+    let whole = namespace::assemble(root.as_fd(), &below, at)?;
+    let place = mount::place(at).doing_to("open", at)?;
+    mount::attach(whole.as_fd(), place.as_fd()).doing_to("mount on", at)
+}
+
+/// A directory that somebody named: it must be there, empty, and nothing else's mountpoint.
+fn usable(dir: &Path) -> Result<PathBuf> {
+    let hint = "name an empty directory, or none: then bootenv makes its own";
+    let full = dir
+        .canonicalize()
+        .map_err(|e| Error::refused(format!("{} cannot be mounted on: {}", dir.display(), e.kind())).hint(hint))?;
+    if !full.is_dir() {
+        return Err(Error::refused(format!("{} is not a directory", dir.display())).hint(hint));
+    }
+    if mountinfo::own()?.iter().any(|m| m.target == full) {
+        return Err(Error::busy(format!("something is mounted at {}", dir.display())).hint(hint));
+    }
+    if std::fs::read_dir(&full).doing_to("read", &full)?.next().is_some() {
+        return Err(Error::refused(format!("{} is not empty", dir.display())).hint(hint));
+    }
+    Ok(full)
+}
+
+fn own_dir(be: &BootEnv) -> Result<PathBuf> {
+    use std::os::unix::fs::DirBuilderExt;
+    let base = Path::new(OWN_DIR);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(base).doing_to("make", base)?;
+    for number in 1..1000 {
+        let dir = match number {
+            1 => base.join(be.name.as_str()),
+            n => base.join(format!("{}.{n}", be.name)),
+        };
+        match std::fs::create_dir(&dir) {
+            Ok(()) => return Ok(dir),
+            // A directory left by a mount that is gone is as good as new; one that is used is not.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                if let Ok(dir) = usable(&dir) {
+                    return Ok(dir);
+                }
+            }
+            Err(e) => return Err(e).doing_to("make", &dir),
+        }
+    }
+    Err(Error::failed(format!("{OWN_DIR} is full of mounts")).hint("unmount some of them"))
+}
+
+/// Finds the BE that is meant by a name or by the directory it is mounted on.
+pub fn find<'i>(inventory: &'i Inventory, what: &str) -> Result<(&'i BootEnv, PathBuf)> {
+    if what.contains('/') {
+        let full = Path::new(what).canonicalize().doing_to("open", Path::new(what))?;
+        let found = inventory.bes.iter().find(|b| b.mountpoints.contains(&full));
+        let be =
+            found.ok_or_else(|| Error::not_found(format!("no boot environment of this store is mounted at {what}")))?;
+        return Ok((be, full));
+    }
+    let be = inventory.be(&crate::domain::BeName::parse(what)?)?;
+    match be.mountpoints.last() {
+        Some(at) => Ok((be, at.clone())),
+        None => Err(Error::refused(format!("{what} is not mounted"))),
+    }
+}
+
+/// Unmounts the BE at `at`. Without `force` nothing may use it; with it, what uses it keeps what it has open.
+pub fn unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
+    if at == Path::new("/") {
+        return Err(Error::refused(format!("{} is running", be.name))
+            .hint("only a boot environment that does not run can be unmounted"));
+    }
+    let shared = at.join(MOUNTPOINT);
+    let mounts = mountinfo::own()?;
+    let others: Vec<&Path> =
+        mounts.iter().map(|m| m.target.as_path()).filter(|t| t.starts_with(at) && *t != at && *t != shared).collect();
+    if let (false, Some(first)) = (force, others.first()) {
+        return Err(Error::busy(format!("something else is mounted below {}: {}", be.name, first.display()))
+            .hint("unmount it first, or use -f"));
+    }
+    if force {
+        mount::detach(at, true).doing_to("unmount", at)?;
+        return tidy(at);
+    }
+    let busy = |e: rustix::io::Errno| match e {
+        rustix::io::Errno::BUSY => Error::busy(format!("{} is in use at {}", be.name, at.display()))
+            .hint(format!("end what uses it (`fuser -vm {}` shows that), or use -f", at.display())),
+        e => Error::failed(format!("cannot unmount {}: {e}", at.display())),
+    };
+    // The shared dataset goes first; if the root then turns out to be in use, it comes back, still locked.
+    let kept = match mounts.iter().any(|m| m.target == shared) {
+        true => {
+            let place = mount::place(&shared).doing_to("open", &shared)?;
+            let copy = mount::clone_at(place.as_fd(), "", false).doing_to("look at", &shared)?;
+            drop(place);
+            mount::detach(&shared, false).map_err(busy)?;
+            Some(copy)
+        }
+        false => None,
+    };
+    if let Err(e) = mount::detach(at, false) {
+        if let Some(copy) = kept {
+            let place = mount::place(&shared).doing_to("open", &shared)?;
+            mount::attach(copy.as_fd(), place.as_fd()).doing_to("mount again", &shared)?;
+        }
+        return Err(busy(e));
+    }
+    tidy(at)
+}
+
+/// Removes the directory if it was our own.
+fn tidy(at: &Path) -> Result<()> {
+    if at.parent() == Some(Path::new(OWN_DIR)) {
+        let _ = std::fs::remove_dir(at);
+    }
+    Ok(())
+}
+
+/// Where the dataset at `path` is mounted in other mount namespaces, in words.
+pub fn mounted_elsewhere(store: &dyn Store, be: &BootEnv) -> Result<Option<String>> {
+    let found = mountinfo::elsewhere()?.into_iter().find(|m| store.is_mount_of(m, &be.path));
+    Ok(found.map(|m| m.target.display().to_string()))
+}

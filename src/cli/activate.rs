@@ -1,0 +1,40 @@
+//! `bootenv activate`.
+
+use super::{Context, args};
+use crate::domain::{BeName, Inventory};
+use crate::error::Result;
+use crate::loader::Entry;
+use crate::ops::{self, Clear};
+use crate::session::Session;
+
+pub(super) fn run(cx: &mut Context, args: &args::Activate) -> Result<()> {
+    let name = BeName::parse(&args.name)?;
+    let (session, lock) = cx.begin()?;
+    let inventory = session.inventory()?;
+    session.loader().asked()?;
+    let outcome = match args.clear {
+        true => ops::clear_once(&inventory, &name)?,
+        false => {
+            let bootable = bootable(&session, &inventory, &name)?;
+            ops::activate(&inventory, &name, args.once, bootable)?
+        }
+    };
+    match outcome {
+        Clear::Plan(plan) => cx.carry_out(&session, &lock, &plan),
+        Clear::Already => {
+            let text = match (args.clear, args.once) {
+                (true, _) => format!("{name} is not active for the next boot"),
+                (_, true) => format!("{name} is active for the next boot already"),
+                _ => format!("{name} is active on reboot already"),
+            };
+            cx.out.already(&format!("activate {name}"), &text);
+            Ok(())
+        }
+    }
+}
+
+/// Whether the BE has what a boot loader needs.
+pub(super) fn bootable(session: &Session, inventory: &Inventory, name: &BeName) -> Result<bool> {
+    let be = inventory.be(name)?;
+    Ok(Entry::describe(session.store(), name.as_str(), &be.path, &be.path, be.title())?.bootable(session.store()))
+}

@@ -1,0 +1,248 @@
+//! What the command line accepts.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Boot environments: keep several bootable copies of one Linux installation, change one, boot it, go back.
+#[derive(Debug, Parser)]
+#[command(name = "bootenv", version, about, disable_help_subcommand = true, max_term_width = 100)]
+pub struct Cli {
+    /// Options of every verb.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do; without one, what runs, what boots next and what needs attention is shown.
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+/// Options of every verb.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// The store: an image file, a block device, or a directory on a mounted Btrfs [default: what / is on]
+    #[arg(long, global = true, value_name = "STORE")]
+    pub store: Option<PathBuf>,
+    /// The boot environments of a zone (container) instead of the host's
+    #[arg(long, global = true, value_name = "ZONE")]
+    pub zone: Option<String>,
+    /// Write one JSON document to standard output, errors as JSON to standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long, short = 'n', global = true)]
+    pub dry_run: bool,
+    /// Tell every step
+    #[arg(long, short, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Tell nothing but errors
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show what runs, what boots next and what needs attention
+    Status,
+    /// List boot environments
+    List(List),
+    /// Create a boot environment, or a snapshot of one (BE@SNAP)
+    Create(Create),
+    /// Choose what boots next
+    Activate(Activate),
+    /// Destroy a boot environment or a snapshot
+    Destroy(Destroy),
+    /// Give a boot environment another name
+    Rename(Rename),
+    /// Describe a boot environment or a snapshot
+    Describe(Describe),
+    /// Mount a boot environment as an alternate root
+    Mount(Mount),
+    /// Unmount an alternate root
+    #[command(alias = "umount")]
+    Unmount(Unmount),
+    /// Make a boot environment again what a snapshot of it was
+    Rollback(Rollback),
+    /// Make a store, or adopt the root that is on one
+    Init(Init),
+    /// Look for what is wrong with the store, the menu and the loader
+    Check(Check),
+    /// Write shell completions to standard output
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// All: datasets and snapshots
+    #[arg(short)]
+    pub all: bool,
+    /// The datasets of each boot environment
+    #[arg(short)]
+    pub datasets: bool,
+    /// The snapshots of each boot environment
+    #[arg(short)]
+    pub snapshots: bool,
+    /// For scripts: no header, fields separated by one tab
+    #[arg(short = 'H')]
+    pub script: bool,
+    /// Sort by KEY, ascending
+    #[arg(short = 'k', value_name = "KEY", conflicts_with = "descending")]
+    pub ascending: Option<SortKey>,
+    /// Sort by KEY, descending
+    #[arg(short = 'K', value_name = "KEY")]
+    pub descending: Option<SortKey>,
+    /// Show what came from what
+    #[arg(long, conflicts_with_all = ["script", "ascending", "descending"])]
+    pub tree: bool,
+    /// Only this boot environment
+    pub name: Option<String>,
+}
+
+/// What `list` sorts by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SortKey {
+    /// By creation, the default
+    Date,
+    /// By name
+    Name,
+    /// By the space only it holds
+    Space,
+}
+
+/// `create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Activate it: boot it from now on
+    #[arg(short, conflicts_with = "once")]
+    pub activate: bool,
+    /// Activate it for the next boot only
+    #[arg(short = 't')]
+    pub once: bool,
+    /// Describe it
+    #[arg(short, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// Make it from this boot environment or snapshot [default: what runs, else what boots next]
+    #[arg(short = 'e', value_name = "BE|BE@SNAP")]
+    pub source: Option<String>,
+    /// Set a dataset property (ZFS only)
+    #[arg(short = 'o', value_name = "PROP=VALUE")]
+    pub properties: Vec<String>,
+    /// Its name, or BE@SNAP for a snapshot [default: the source's with the next number]
+    #[arg(value_name = "NAME|BE@SNAP", allow_hyphen_values = true)]
+    pub name: Option<String>,
+}
+
+/// `activate`.
+#[derive(Debug, Args)]
+pub struct Activate {
+    /// For the next boot only
+    #[arg(short = 't', conflicts_with = "clear")]
+    pub once: bool,
+    /// No longer for the next boot
+    #[arg(short = 'T')]
+    pub clear: bool,
+    /// The boot environment
+    pub name: String,
+}
+
+/// `destroy`.
+#[derive(Debug, Args)]
+pub struct Destroy {
+    /// Unmount it by force if it is mounted
+    #[arg(short = 'f')]
+    pub force: bool,
+    /// Do not ask
+    #[arg(short = 'F')]
+    pub yes: bool,
+    /// With its snapshots
+    #[arg(short)]
+    pub snapshots: bool,
+    /// With the snapshot it came from
+    #[arg(short)]
+    pub origin: bool,
+    /// The boot environment or snapshot
+    #[arg(value_name = "NAME|BE@SNAP")]
+    pub name: String,
+}
+
+/// `rename`.
+#[derive(Debug, Args)]
+pub struct Rename {
+    /// What it is called
+    pub old: String,
+    /// What it is to be called
+    pub new: String,
+}
+
+/// `describe`.
+#[derive(Debug, Args)]
+pub struct Describe {
+    /// The boot environment or snapshot
+    #[arg(value_name = "NAME|BE@SNAP")]
+    pub name: String,
+    /// The description; an empty one removes it
+    #[arg(allow_hyphen_values = true)]
+    pub text: String,
+}
+
+/// `mount`.
+#[derive(Debug, Args)]
+pub struct Mount {
+    /// How the shared dataset is mounted; only ro is allowed
+    #[arg(short = 's', value_name = "ro", default_value = "ro")]
+    pub shared: String,
+    /// Mount the boot environment itself read-only too
+    #[arg(long)]
+    pub read_only: bool,
+    /// The boot environment
+    pub name: String,
+    /// An empty directory [default: one below /run/bootenv]
+    pub dir: Option<PathBuf>,
+}
+
+/// `unmount`.
+#[derive(Debug, Args)]
+pub struct Unmount {
+    /// Even if it is in use
+    #[arg(short)]
+    pub force: bool,
+    /// The boot environment, or where it is mounted
+    #[arg(value_name = "NAME|DIR")]
+    pub what: String,
+}
+
+/// `rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// The snapshot to go back to
+    #[arg(value_name = "BE@SNAP")]
+    pub snapshot: String,
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Size of a new image, as 4G or 800M
+    #[arg(long)]
+    pub size: Option<String>,
+    /// The root to copy in: a folder or a tar
+    #[arg(long, value_name = "ROOT")]
+    pub from: Option<PathBuf>,
+    /// What the first boot environment is called
+    #[arg(long, default_value = "default")]
+    pub name: String,
+    /// Describe it
+    #[arg(short, value_name = "TEXT")]
+    pub description: Option<String>,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Mend what can be mended
+    #[arg(long)]
+    pub repair: bool,
+}

@@ -1,0 +1,104 @@
+//! `bootenv check [--repair]`.
+
+use super::{Context, args};
+use crate::error::Result;
+use crate::loader::Entry;
+use crate::ops::{self, Problems};
+use crate::plan::journal;
+use crate::session::Session;
+use serde_json::json;
+use std::process::ExitCode;
+
+/// Exit status 0: nothing is wrong, or everything was mended; 1: something is wrong.
+pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
+    let session = cx.session()?;
+    let lock = session.lock()?;
+    let home = session.store().home()?;
+    let mut found = Vec::new();
+    let mut damaged_journal = false;
+    match journal::read(&home) {
+        Ok(None) => {}
+        Ok(Some(plan)) => {
+            found.push(format!("{} was begun and not finished: the next command finishes or undoes it", plan.request))
+        }
+        Err(e) => {
+            damaged_journal = e.kind == crate::error::Kind::Failed;
+            found.push(e.message);
+        }
+    }
+    let mend = args.repair && !cx.cli.dry_run;
+    if mend && damaged_journal {
+        journal::put_aside(&home)?;
+    } else if mend {
+        session.settle_locked(&lock, &mut cx.out)?;
+    }
+    let problems = look(&session)?;
+    let inventory = session.inventory()?;
+    found.extend(inventory.attention.iter().chain(&inventory.menu.problems).cloned());
+    found.extend(problems.stale.iter().map(|be| format!("the menu entry of {be} does not say what is in its /boot")));
+    found.extend(problems.orphans.iter().map(|file| format!("BOOTENV/{file} describes something that is gone")));
+    let plan = ops::repair(&inventory, &problems);
+    let healthy = found.is_empty();
+    if args.repair && cx.cli.dry_run {
+        cx.out.plan(&plan, true)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if mend && !healthy {
+        session.run(&lock, &plan, &mut cx.out)?;
+    }
+    let left = match mend && !healthy {
+        true => {
+            let inventory = session.inventory()?;
+            inventory.attention.into_iter().chain(inventory.menu.problems).collect()
+        }
+        false => found.clone(),
+    };
+    if cx.out.is_json() {
+        cx.out.document(&json!({"version": 1, "healthy": left.is_empty(), "found": found, "left": left, "repaired": mend && !healthy}));
+    } else {
+        for problem in &found {
+            let mark = if mend && !left.contains(problem) { "mended" } else { "found" };
+            cx.out.line(format!("{mark}: {problem}"));
+        }
+        if healthy {
+            cx.out.line("nothing is wrong");
+        }
+    }
+    Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What the inventory does not look at, because `list` has no time for it.
+fn look(session: &Session) -> Result<Problems> {
+    let store = session.store();
+    let contents = store.contents()?;
+    let mut problems = Problems::default();
+    let known: Vec<_> =
+        contents.bes.iter().flat_map(|b| std::iter::once(b.uuid).chain(b.snapshots.iter().map(|s| s.uuid))).collect();
+    for identity in store.facts_kept()? {
+        let file = format!("facts/{identity}.toml");
+        if store.facts(identity).is_err() {
+            problems.damaged.push(file);
+        } else if !known.contains(&identity) {
+            problems.orphans.push(file);
+        }
+    }
+    match store.adopted() {
+        Ok(adopted) => {
+            for (name, path) in adopted {
+                if store.identity(&path)?.is_none() {
+                    problems.gone.push(name);
+                }
+            }
+        }
+        Err(_) => problems.damaged.push("store.toml".into()),
+    }
+    if let Ok(entries) = session.loader().entries() {
+        for be in &contents.bes {
+            let now = Entry::describe(store, be.name.as_str(), &be.path, &be.path, be.title())?;
+            if entries.iter().any(|e| e.id == now.id) && !entries.contains(&now) {
+                problems.stale.push(be.name.to_string());
+            }
+        }
+    }
+    Ok(problems)
+}

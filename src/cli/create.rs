@@ -1,0 +1,35 @@
+//! `bootenv create`.
+
+use super::{Context, args};
+use crate::domain::Target;
+use crate::error::{Error, Result};
+use crate::ops::{self, Activate};
+
+pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
+    let parse = |text: &Option<String>| text.as_deref().map(Target::parse).transpose();
+    let request = ops::Create {
+        name: parse(&args.name)?,
+        source: parse(&args.source)?,
+        description: args.description.clone(),
+        activate: match (args.activate, args.once) {
+            (true, _) => Activate::Default,
+            (_, true) => Activate::Once,
+            _ => Activate::No,
+        },
+    };
+    let (session, lock) = cx.begin()?;
+    if let Some(property) = args.properties.first() {
+        return Err(Error::usage(format!("-o {property}: Btrfs has no dataset properties")).hint("leave -o out"));
+    }
+    let inventory = session.inventory()?;
+    let plan = ops::create(&inventory, &request)?;
+    if request.activate != Activate::No {
+        // What cannot boot must not become the default, so its source is looked at before anything is made.
+        session.loader().asked()?;
+        let source = ops::source_of(&inventory, &request)?;
+        if !super::activate::bootable(&session, &inventory, &source)? {
+            return Err(ops::not_bootable(&source));
+        }
+    }
+    cx.carry_out(&session, &lock, &plan)
+}

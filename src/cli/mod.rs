@@ -1,0 +1,107 @@
+//! The command line: one file per verb, arguments in, report out. `output.rs` is the only printer.
+
+mod activate;
+pub mod args;
+mod check;
+mod create;
+mod describe;
+mod destroy;
+mod init;
+mod list;
+mod mount;
+mod output;
+mod rename;
+mod rollback;
+mod status;
+mod unmount;
+
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::session::Session;
+use crate::store::Lock;
+use args::{Cli, Verb};
+use clap::{CommandFactory, Parser};
+use output::Output;
+use std::process::ExitCode;
+
+/// What every verb gets.
+struct Context {
+    cli: args::Global,
+    out: Output,
+}
+
+impl Context {
+    fn session(&self) -> Result<Session> {
+        if let Some(zone) = &self.cli.zone {
+            return Err(Error::refused(format!("there is no zone {zone}: this bootenv does not manage zones yet"))
+                .hint("leave --zone out"));
+        }
+        Session::open(self.cli.store.as_deref())
+    }
+
+    /// Opens the store for a change: locked, with what was begun finished or undone.
+    fn begin(&mut self) -> Result<(Session, Lock)> {
+        let session = self.session()?;
+        let lock = session.begin(&mut self.out)?;
+        Ok((session, lock))
+    }
+
+    /// Opens the store for reading.
+    fn look(&mut self) -> Result<Session> {
+        let session = self.session()?;
+        session.settle(&mut self.out)?;
+        Ok(session)
+    }
+
+    /// Runs a plan, or only shows it.
+    fn carry_out(&mut self, session: &Session, lock: &Lock, plan: &Plan) -> Result<()> {
+        if !self.cli.dry_run {
+            self.out.follow(plan);
+            session.run(lock, plan, &mut self.out)?;
+        }
+        self.out.plan(plan, self.cli.dry_run)
+    }
+}
+
+/// Parses the command line, runs the verb, and gives the exit status.
+pub fn main() -> ExitCode {
+    // A reader that goes away (`bootenv list | head`) ends us quietly, as it does every other tool.
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let status = if e.use_stderr() { 2 } else { 0 };
+            let _ = e.print();
+            return ExitCode::from(status);
+        }
+    };
+    let Cli { global, verb } = cli;
+    let mut context = Context { out: Output::new(&global), cli: global };
+    match run(&mut context, verb) {
+        Ok(status) => status,
+        Err(error) => {
+            context.out.error(&error);
+            ExitCode::from(error.kind.exit_status())
+        }
+    }
+}
+
+fn run(cx: &mut Context, verb: Option<Verb>) -> Result<ExitCode> {
+    match verb {
+        None | Some(Verb::Status) => status::run(cx)?,
+        Some(Verb::List(args)) => list::run(cx, &args)?,
+        Some(Verb::Create(args)) => create::run(cx, &args)?,
+        Some(Verb::Activate(args)) => activate::run(cx, &args)?,
+        Some(Verb::Destroy(args)) => destroy::run(cx, &args)?,
+        Some(Verb::Rename(args)) => rename::run(cx, &args)?,
+        Some(Verb::Describe(args)) => describe::run(cx, &args)?,
+        Some(Verb::Mount(args)) => mount::run(cx, &args)?,
+        Some(Verb::Unmount(args)) => unmount::run(cx, &args)?,
+        Some(Verb::Rollback(args)) => rollback::run(cx, &args)?,
+        Some(Verb::Init(args)) => init::run(cx, &args)?,
+        Some(Verb::Check(args)) => return check::run(cx, &args),
+        Some(Verb::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "bootenv", &mut std::io::stdout());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

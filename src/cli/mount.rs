@@ -1,0 +1,39 @@
+//! `bootenv mount`.
+
+use super::{Context, args};
+use crate::altroot;
+use crate::domain::BeName;
+use crate::error::{Error, Result};
+use serde_json::json;
+
+pub(super) fn run(cx: &mut Context, args: &args::Mount) -> Result<()> {
+    let name = BeName::parse(&args.name)?;
+    match args.shared.as_str() {
+        "ro" => {}
+        "rw" => {
+            return Err(Error::refused("-s rw: the shared dataset is never writable through an alternate root").hint(
+                "what runs writes to it at the same time; leave -s out, and change shared data where the system runs",
+            ));
+        }
+        other => return Err(Error::usage(format!("-s {other}: only ro is known"))),
+    }
+    let (session, _lock) = cx.begin()?;
+    let inventory = session.inventory()?;
+    let be = inventory.be(&name)?;
+    if cx.cli.dry_run {
+        let at = args.dir.as_ref().map_or_else(|| "a directory below /run/bootenv".into(), |d| d.display().to_string());
+        cx.out.already(
+            &format!("mount {name}"),
+            &format!("mount {name} would mount {} at {at}, with the shared dataset read-only", be.path),
+        );
+        return Ok(());
+    }
+    let at = altroot::mount(session.store(), be, args.dir.as_deref(), args.read_only)?;
+    match cx.out.is_json() {
+        true => cx
+            .out
+            .document(&json!({"version": 1, "request": format!("mount {name}"), "changed": true, "mountpoint": at})),
+        false => cx.out.raw(at.display().to_string()),
+    }
+    Ok(())
+}

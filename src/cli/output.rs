@@ -1,0 +1,186 @@
+//! The only printer: reports, notes, progress bars, errors.
+
+use super::args::Global;
+use crate::error::{Error, Result};
+use crate::plan::execute::Observer;
+use crate::plan::{Plan, Step};
+use crate::sys::copy::Progress;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where everything the user sees goes through.
+pub struct Output {
+    json: bool,
+    quiet: bool,
+    verbose: bool,
+    colour: bool,
+    bar: Option<ProgressBar>,
+    interrupted: Arc<AtomicBool>,
+    notes: Vec<String>,
+}
+
+impl Output {
+    /// Follows the global options, and the terminal.
+    pub fn new(global: &Global) -> Self {
+        let interrupted = Arc::new(AtomicBool::new(false));
+        Output {
+            json: global.json,
+            quiet: global.quiet,
+            verbose: global.verbose,
+            colour: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            bar: None,
+            interrupted,
+            notes: Vec::new(),
+        }
+    }
+
+    /// A line for people; nothing with `--json` or `-q`.
+    pub fn line(&self, text: impl AsRef<str>) {
+        if !self.json && !self.quiet {
+            self.raw(text);
+        }
+    }
+
+    /// A line of data: printed even with `-q`.
+    pub fn raw(&self, text: impl AsRef<str>) {
+        // A reader that went away is no error of ours.
+        if writeln!(std::io::stdout(), "{}", text.as_ref()).is_err() {
+            std::process::exit(0);
+        }
+    }
+
+    /// Whether a JSON document is wanted.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// The one JSON document.
+    pub fn document(&self, value: &Value) {
+        self.raw(serde_json::to_string_pretty(value).unwrap_or_default());
+    }
+
+    /// Text in bold, on a terminal.
+    pub fn bold(&self, text: &str) -> String {
+        if self.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// Text in green, on a terminal.
+    pub fn green(&self, text: &str) -> String {
+        if self.colour { format!("\x1b[32m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    /// From now on Ctrl-C is a wish to stop between two steps, not a kill.
+    pub fn follow(&mut self, _plan: &Plan) {
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&self.interrupted));
+        let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&self.interrupted));
+    }
+
+    /// What was done, or would be.
+    pub fn plan(&mut self, plan: &Plan, dry_run: bool) -> Result<()> {
+        let notes: Vec<&String> = plan.notes.iter().chain(&self.notes).collect();
+        if self.json {
+            let steps: Vec<String> = plan.steps().map(Step::to_string).collect();
+            self.document(&json!({"version": 1, "request": plan.request, "dry_run": dry_run, "changed": !dry_run, "steps": steps, "notes": notes}));
+        } else if dry_run {
+            self.line(format!("{} would:", plan.request));
+            plan.steps().for_each(|s| self.line(format!("  {s}")));
+            plan.notes.iter().for_each(|n| self.line(format!("note: {n}")));
+        } else {
+            plan.notes.iter().for_each(|n| self.line(n));
+        }
+        Ok(())
+    }
+
+    /// What is so already.
+    pub fn already(&self, request: &str, text: &str) {
+        if self.json {
+            self.document(&json!({"version": 1, "request": request, "changed": false, "steps": [], "notes": [text]}));
+        } else {
+            self.line(text);
+        }
+    }
+
+    /// Asks before something is destroyed, if somebody is there to answer.
+    pub fn confirm(&self, question: &str) -> Result<()> {
+        if self.json || !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+            return Ok(());
+        }
+        let _ = write!(std::io::stderr(), "{question} [y/N] ");
+        let mut answer = String::new();
+        let _ = std::io::stdin().read_line(&mut answer);
+        match answer.trim() {
+            "y" | "Y" | "yes" => Ok(()),
+            _ => Err(Error::refused("nothing changed").hint("answer y, or use -F to be asked nothing")),
+        }
+    }
+
+    /// An error, for people or for programs.
+    pub fn error(&self, error: &Error) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+        let mut stderr = std::io::stderr().lock();
+        if self.json {
+            let document =
+                json!({"error": {"kind": error.kind.as_str(), "message": error.message, "hint": error.hint}});
+            let _ = writeln!(stderr, "{document}");
+            return;
+        }
+        let _ = writeln!(stderr, "bootenv: {}", error.message);
+        if let Some(hint) = &error.hint {
+            let _ = writeln!(stderr, "         {hint}");
+        }
+    }
+}
+
+impl Progress for Output {
+    fn begin(&mut self, what: &str, total: u64) {
+        if self.json || self.quiet {
+            return;
+        }
+        // A few files are there before a bar could be read.
+        if total < 2000 {
+            return;
+        }
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+        if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent:>3}% {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_string());
+        self.bar = Some(bar);
+    }
+
+    fn at(&mut self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        }
+    }
+
+    fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Output {
+    fn before(&mut self, step: &Step) {
+        if self.verbose && !self.json {
+            let _ = writeln!(std::io::stderr(), "- {step}");
+        }
+    }
+
+    fn note(&mut self, note: &str) {
+        self.notes.push(note.to_string());
+        if !self.json && !self.quiet {
+            let _ = writeln!(std::io::stderr(), "bootenv: {note}");
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+}

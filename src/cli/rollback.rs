@@ -1,0 +1,16 @@
+//! `bootenv rollback`.
+
+use super::{Context, args};
+use crate::domain::Target;
+use crate::error::{Error, Result};
+use crate::ops;
+
+pub(super) fn run(cx: &mut Context, args: &args::Rollback) -> Result<()> {
+    let Target::Snapshot(be, snap) = Target::parse(&args.snapshot)? else {
+        return Err(Error::usage(format!("{} is no snapshot", args.snapshot))
+            .hint("name one as BE@SNAP; `bootenv list -s` shows them"));
+    };
+    let (session, lock) = cx.begin()?;
+    let plan = ops::rollback(&session.inventory()?, &be, &snap)?;
+    cx.carry_out(&session, &lock, &plan)
+}

@@ -1,0 +1,45 @@
+//! `bootenv` without a verb: what runs, what boots next, what needs attention.
+
+use super::Context;
+use crate::error::Result;
+use serde_json::json;
+
+pub(super) fn run(cx: &mut Context) -> Result<()> {
+    let session = cx.look()?;
+    let inventory = session.inventory()?;
+    let loader = session.loader();
+    let attention: Vec<&String> = inventory.attention.iter().chain(&inventory.menu.problems).collect();
+    let running = inventory.running().map(|b| b.name.to_string());
+    if cx.out.is_json() {
+        cx.out.document(&json!({
+            "version": 1,
+            "store": {"kind": inventory.store.kind, "name": inventory.store.name, "uuid": inventory.store.uuid},
+            "loader": loader.name(),
+            "running": running,
+            "on_reboot": inventory.next.default,
+            "once": inventory.next.once,
+            "boot_environments": inventory.bes.len(),
+            "attention": attention,
+        }));
+        return Ok(());
+    }
+    let store = &inventory.store;
+    cx.out.line(format!(
+        "store      {} ({}, {} boot environments)",
+        cx.out.bold(&store.name),
+        store.kind,
+        inventory.bes.len()
+    ));
+    if session.is_root() {
+        cx.out.line(format!("running    {}", running.as_deref().unwrap_or("none of them")));
+    }
+    let next = inventory.next.default.as_deref().unwrap_or("nothing");
+    match &inventory.next.once {
+        Some(once) => cx.out.line(format!("next boot  {} (once; then {next})", cx.out.bold(once))),
+        None => cx.out.line(format!("next boot  {}", cx.out.bold(next))),
+    }
+    for problem in attention {
+        cx.out.line(format!("attention  {problem}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! `bootenv unmount`.
+
+use super::{Context, args};
+use crate::altroot;
+use crate::error::Result;
+use crate::loader::Entry;
+use crate::ops;
+
+pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
+    let (session, lock) = cx.begin()?;
+    let inventory = session.inventory()?;
+    let (be, at) = altroot::find(&inventory, &args.what)?;
+    let request = format!("unmount {}", be.name);
+    if cx.cli.dry_run {
+        cx.out.already(&request, &format!("{request} would unmount {}", at.display()));
+        return Ok(());
+    }
+    altroot::unmount(be, &at, args.force)?;
+    // A package manager may have changed the kernel in it.
+    let now = Entry::describe(session.store(), be.name.as_str(), &be.path, &be.path, be.title())?;
+    if session.loader().entries().is_ok_and(|entries| !entries.contains(&now)) {
+        session.run(&lock, &ops::renew(&inventory, be), &mut cx.out)?;
+    }
+    if cx.out.is_json() {
+        cx.out.document(&serde_json::json!({"version": 1, "request": request, "changed": true, "mountpoint": at}));
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Boot environments, snapshots and the inventory they come in.
+
+use super::{BeName, SnapName, Target};
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use uuid::Uuid;
+
+/// The version of every on-disk TOML format this bootenv writes.
+pub const FORMAT: u32 = 1;
+
+/// What the tool knows about a BE or snapshot and the store does not. They decorate: a BE without facts is still a
+/// BE. Fields and versions this bootenv does not know are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Version of the format.
+    #[serde(default)]
+    pub version: u32,
+    /// Free text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// What it was made from, as it was called then (`BE` or `BE@SNAP`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Everything else that stands in the file.
+    #[serde(flatten)]
+    pub rest: toml::Table,
+}
+
+impl Default for Facts {
+    fn default() -> Self {
+        Facts { version: FORMAT, description: None, origin: None, rest: toml::Table::new() }
+    }
+}
+
+/// A read-only point in a BE's life.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// The part after the `@`.
+    pub name: SnapName,
+    /// Identity in the store.
+    pub uuid: Uuid,
+    /// Seconds since the epoch.
+    pub created: i64,
+    /// What the tool knows about it.
+    pub facts: Facts,
+}
+
+/// A boot environment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BootEnv {
+    /// Its name.
+    pub name: BeName,
+    /// Identity in the store; a rollback gives a BE a new one.
+    pub uuid: Uuid,
+    /// What it was cloned from, by identity.
+    pub parent_uuid: Option<Uuid>,
+    /// Where its root lies, from the top of the store: `ROOT/blue`.
+    pub path: String,
+    /// True for a root that was there before bootenv and was adopted where it lies.
+    pub adopted: bool,
+    /// Seconds since the epoch.
+    pub created: i64,
+    /// Whether the store holds it read-only.
+    pub readonly: bool,
+    /// Nested datasets that belong to it, relative to its root, parents first.
+    pub nested: Vec<String>,
+    /// Where it is mounted, `/` included.
+    pub mountpoints: Vec<PathBuf>,
+    /// Whether it is what runs: mounted at `/`.
+    pub running: bool,
+    /// Bytes that only this BE holds, where the store keeps count.
+    pub used: Option<u64>,
+    /// What the tool knows about it.
+    pub facts: Facts,
+    /// Its snapshots, oldest first.
+    pub snapshots: Vec<Snapshot>,
+}
+
+impl BootEnv {
+    /// Whether it is mounted somewhere other than `/`.
+    pub fn mounted(&self) -> bool {
+        !self.running && !self.mountpoints.is_empty()
+    }
+
+    /// The snapshot called `name`.
+    pub fn snapshot(&self, name: &SnapName) -> Option<&Snapshot> {
+        self.snapshots.iter().find(|s| s.name == *name)
+    }
+
+    /// What the menu calls it.
+    pub fn title(&self) -> String {
+        match &self.facts.description {
+            Some(text) if !text.is_empty() => format!("{}: {}", self.name, text),
+            _ => self.name.to_string(),
+        }
+    }
+}
+
+/// The store, as far as people need to tell it from others.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreInfo {
+    /// `btrfs` or `zfs`.
+    pub kind: &'static str,
+    /// What the user called it, or its device.
+    pub name: String,
+    /// Identity of the filesystem or pool.
+    pub uuid: String,
+}
+
+/// What the boot loader will do, read back from its own files.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct NextBoot {
+    /// Active on reboot: what boots once no one-shot is pending. Already resolved as the loader resolves
+    /// it: a default whose kernel is gone is not here, what the loader falls back to is.
+    pub default: Option<String>,
+    /// Active for the next boot only.
+    pub once: Option<String>,
+    /// What the loader is told, before it is resolved.
+    pub asked: Asked,
+}
+
+/// What the boot loader is told to boot, by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Asked {
+    /// The default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+    /// The next boot only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<String>,
+    /// The default before the last change: what to fall back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
+}
+
+/// The menu as a whole, next to what the store holds.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MenuState {
+    /// Entries by name: kernel path from the top of the store.
+    pub entries: Vec<(String, String)>,
+    /// What is wrong with the menu or the loader's state, in words with the repair.
+    pub problems: Vec<String>,
+}
+
+/// Everything the verbs decide on, read once.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    /// The store.
+    pub store: StoreInfo,
+    /// The BEs, oldest first.
+    pub bes: Vec<BootEnv>,
+    /// Whether the shared dataset is there.
+    pub shared: bool,
+    /// What the next boots will do.
+    pub next: NextBoot,
+    /// The menu.
+    pub menu: MenuState,
+    /// What needs attention, in words with the repair.
+    pub attention: Vec<String>,
+}
+
+impl Inventory {
+    /// The BE called `name`, if there is one.
+    pub fn find(&self, name: &BeName) -> Option<&BootEnv> {
+        self.bes.iter().find(|b| b.name == *name)
+    }
+
+    /// The BE called `name`, or an error that lists what there is.
+    pub fn be(&self, name: &BeName) -> Result<&BootEnv> {
+        self.find(name).ok_or_else(|| {
+            let names: Vec<&str> = self.bes.iter().rev().take(8).map(|b| b.name.as_str()).collect();
+            let error = Error::not_found(format!("there is no boot environment {name:?}", name = name.as_str()));
+            match names.is_empty() {
+                true => error.hint("the store has none yet: `bootenv init` makes or adopts the first"),
+                false => error.hint(format!(
+                    "there is: {}{}",
+                    names.join(", "),
+                    if self.bes.len() > 8 { ", ..." } else { "" }
+                )),
+            }
+        })
+    }
+
+    /// The snapshot `be@name`, or an error that lists the BE's snapshots.
+    pub fn snapshot(&self, be: &BeName, name: &SnapName) -> Result<(&BootEnv, &Snapshot)> {
+        let be = self.be(be)?;
+        let found = be.snapshot(name).ok_or_else(|| {
+            let names: Vec<String> = be.snapshots.iter().map(|s| format!("{}@{}", be.name, s.name)).collect();
+            let hint = match names.is_empty() {
+                true => format!("{} has no snapshots: `bootenv create {}@{name}` makes one", be.name, be.name),
+                false => format!("there is: {}", names.join(", ")),
+            };
+            Error::not_found(format!("there is no snapshot {}@{name}", be.name)).hint(hint)
+        })?;
+        Ok((be, found))
+    }
+
+    /// The BE that is `/`, if `/` is on this store.
+    pub fn running(&self) -> Option<&BootEnv> {
+        self.bes.iter().find(|b| b.running)
+    }
+
+    /// Whether `be` is what boots once no one-shot is pending.
+    pub fn is_default(&self, be: &BeName) -> bool {
+        self.next.default.as_deref() == Some(be.as_str())
+    }
+
+    /// Whether `be` is what boots next, once.
+    pub fn is_once(&self, be: &BeName) -> bool {
+        self.next.once.as_deref() == Some(be.as_str())
+    }
+
+    /// What `be` came from, by its name today; else by what it was called then.
+    pub fn origin(&self, be: &BootEnv) -> Option<String> {
+        be.parent_uuid.and_then(|uuid| self.name_of(uuid)).map(|t| t.to_string()).or_else(|| be.facts.origin.clone())
+    }
+
+    /// The BEs that came from the snapshot with this identity.
+    pub fn clones_of(&self, uuid: Uuid) -> Vec<&BootEnv> {
+        self.bes.iter().filter(|b| b.parent_uuid == Some(uuid)).collect()
+    }
+
+    fn name_of(&self, uuid: Uuid) -> Option<Target> {
+        self.bes.iter().find_map(|b| {
+            if b.uuid == uuid {
+                return Some(Target::Be(b.name.clone()));
+            }
+            let snap = b.snapshots.iter().find(|s| s.uuid == uuid)?;
+            Some(Target::Snapshot(b.name.clone(), snap.name.clone()))
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! Which kernel and initrd of a BE its menu entry names.
+
+use std::cmp::Ordering;
+
+/// A kernel and its initrd, as file names below the BE's `/boot`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kernel {
+    /// File name of the kernel image.
+    pub image: String,
+    /// File name of the initrd, if there is one for that version.
+    pub initrd: Option<String>,
+}
+
+/// Picks the newest kernel among the file names of `/boot`: `vmlinuz-VERSION` (or `vmlinux-`, `Image-`), or a plain
+/// `vmlinuz` where no version is given, with the initrd named as Debian, Fedora, SUSE or Arch name it.
+pub fn newest(files: &[String]) -> Option<Kernel> {
+    let versions = files.iter().filter_map(|f| {
+        let version = ["vmlinuz-", "vmlinux-", "Image-"].iter().find_map(|prefix| f.strip_prefix(prefix))?;
+        let usable = !version.is_empty() && !version.starts_with("0-rescue") && !version.ends_with(".old");
+        usable.then_some((version, f))
+    });
+    if let Some((version, image)) = versions.max_by(|a, b| compare(a.0, b.0)) {
+        let candidates = [
+            format!("initrd.img-{version}"),
+            format!("initramfs-{version}.img"),
+            format!("initrd-{version}"),
+            format!("initrd-{version}.img"),
+            format!("initramfs-{version}"),
+        ];
+        return Some(Kernel { image: image.clone(), initrd: candidates.into_iter().find(|c| files.contains(c)) });
+    }
+    let image = files.iter().find(|f| *f == "vmlinuz")?;
+    let initrd = ["initrd.img", "initramfs.img", "initrd"].iter().find(|c| files.iter().any(|f| f == *c));
+    Some(Kernel { image: image.clone(), initrd: initrd.map(|s| s.to_string()) })
+}
+
+/// Orders versions as people read them: runs of digits by value, everything else by character, and a tilde
+/// before the end of the text (a release candidate is older than its release).
+pub fn compare(a: &str, b: &str) -> Ordering {
+    let (mut a, mut b) = (a.as_bytes(), b.as_bytes());
+    loop {
+        let digits = |s: &[u8]| s.iter().take_while(|c| c.is_ascii_digit()).count();
+        match (digits(a), digits(b)) {
+            (0, 0) => match (a.first(), b.first()) {
+                (None, None) => return Ordering::Equal,
+                (x, y) if x == y => (a, b) = (&a[1..], &b[1..]),
+                (x, y) => return rank(x).cmp(&rank(y)),
+            },
+            (0, _) => return rank(a.first()).cmp(&rank(b.first())),
+            (_, 0) => return rank(a.first()).cmp(&rank(b.first())),
+            (n, m) => {
+                let strip = |s: &[u8]| -> Vec<u8> { s.iter().copied().skip_while(|c| *c == b'0').collect() };
+                let (x, y) = (strip(&a[..n]), strip(&b[..m]));
+                match x.len().cmp(&y.len()).then_with(|| x.cmp(&y)) {
+                    Ordering::Equal => (a, b) = (&a[n..], &b[m..]),
+                    unequal => return unequal,
+                }
+            }
+        }
+    }
+}
+
+fn rank(c: Option<&u8>) -> i32 {
+    match c {
+        Some(b'~') => -1,
+        None => 0,
+        Some(c) => 1 + i32::from(*c),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(names: &[&str]) -> Vec<String> {
+        names.iter().map(|s| s.to_string()).collect()
+    }
+
+    #[test]
+    fn the_newest_version_with_its_own_initrd() {
+        let kernel = newest(&files(&[
+            "vmlinuz-6.9.12-amd64",
+            "initrd.img-6.9.12-amd64",
+            "vmlinuz-6.12.1-amd64",
+            "initrd.img-6.12.1-amd64",
+            "vmlinuz-0-rescue-abc",
+            "vmlinuz-6.99.old",
+            "config-6.12.1-amd64",
+        ]))
+        .unwrap();
+        assert_eq!(kernel.image, "vmlinuz-6.12.1-amd64");
+        assert_eq!(kernel.initrd.as_deref(), Some("initrd.img-6.12.1-amd64"));
+    }
+
+    #[test]
+    fn other_distributions() {
+        let fedora = newest(&files(&["vmlinuz-6.1.0-1.fc38", "initramfs-6.1.0-1.fc38.img"])).unwrap();
+        assert_eq!(fedora.initrd.as_deref(), Some("initramfs-6.1.0-1.fc38.img"));
+        let arch = newest(&files(&["vmlinuz-linux", "initramfs-linux.img", "initramfs-linux-fallback.img"])).unwrap();
+        assert_eq!(arch.initrd.as_deref(), Some("initramfs-linux.img"));
+        assert_eq!(newest(&files(&["vmlinuz"])).unwrap().initrd, None);
+        assert_eq!(newest(&files(&["grub", "efi"])), None);
+    }
+
+    #[test]
+    fn versions_order_as_people_read_them() {
+        for (older, newer) in [
+            ("6.9", "6.12"),
+            ("6.12~rc1", "6.12"),
+            ("6.12", "6.12.1"),
+            ("5.10", "6"),
+            ("1.09", "1.10"),
+            ("6.1-a", "6.1-b"),
+        ] {
+            assert_eq!(compare(older, newer), Ordering::Less, "{older} {newer}");
+            assert_eq!(compare(newer, older), Ordering::Greater);
+        }
+        assert_eq!(compare("1.01", "1.1"), Ordering::Equal);
+    }
+}

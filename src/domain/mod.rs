@@ -1,0 +1,10 @@
+//! Names, boot environments, snapshots, the shared list, fstab and kernels: values and rules, no input or output.
+
+mod be;
+pub mod fstab;
+pub mod kernel;
+mod name;
+pub mod shared;
+
+pub use be::{Asked, BootEnv, Facts, Inventory, MenuState, NextBoot, Snapshot, StoreInfo};
+pub use name::{BeName, NAME_MAX, SnapName, Target};

@@ -1,0 +1,72 @@
+//! The kernel arguments a BE brings along, besides the ones that name its root.
+
+use crate::error::{Error, Result};
+use crate::sys::tree::Tree;
+use serde::Deserialize;
+
+/// `/etc/bootenv.toml`, see bootenv.toml(5). Unknown keys are an error: a mistyped one would be silently without effect.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Config {
+    boot: Boot,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Boot {
+    cmdline: Option<String>,
+}
+
+/// The BE's own arguments: from `/etc/bootenv.toml`, else `/etc/kernel/cmdline` (kernel-install(8)), else
+/// `/etc/default/grub`. What names a root is left out: that is the BE's path.
+pub fn extra(tree: &Tree) -> Result<String> {
+    if let Some(text) = tree.read_text("etc/bootenv.toml")? {
+        let config: Config = toml::from_str(&text).map_err(|e| {
+            Error::refused(format!("/etc/bootenv.toml does not parse: {}", e.message()))
+                .hint("mend it (bootenv.toml(5)), or remove it")
+        })?;
+        if let Some(cmdline) = config.boot.cmdline {
+            return Ok(without_root(&cmdline));
+        }
+    }
+    if let Some(text) = tree.read_text("etc/kernel/cmdline").unwrap_or(None) {
+        return Ok(without_root(&text));
+    }
+    let grub = tree.read_text("etc/default/grub").unwrap_or(None).unwrap_or_default();
+    Ok(without_root(
+        &[shell_value(&grub, "GRUB_CMDLINE_LINUX"), shell_value(&grub, "GRUB_CMDLINE_LINUX_DEFAULT")].join(" "),
+    ))
+}
+
+fn without_root(text: &str) -> String {
+    let own = ["root=", "rootflags=", "rootfstype=", "initrd=", "BOOT_IMAGE="];
+    let keep = |word: &&str| *word != "ro" && *word != "rw" && !own.iter().any(|o| word.starts_with(o));
+    text.split_whitespace().filter(keep).map(|w| w.replace(|c: char| c.is_control(), "")).collect::<Vec<_>>().join(" ")
+}
+
+/// The value of a plain `NAME="value"` line of a shell file; the last one counts.
+fn shell_value(text: &str, name: &str) -> String {
+    let value = text.lines().rev().find_map(|l| l.trim().strip_prefix(name)?.strip_prefix('='));
+    value.unwrap_or("").trim().trim_matches(['"', '\'']).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_left_out() {
+        assert_eq!(
+            without_root("BOOT_IMAGE=/x root=UUID=1 ro  quiet rootflags=subvol=@ console=ttyS0\n"),
+            "quiet console=ttyS0"
+        );
+    }
+
+    #[test]
+    fn the_last_line_counts() {
+        let text = "# GRUB_CMDLINE_LINUX=\"no\"\nGRUB_CMDLINE_LINUX=\"a b\"\nGRUB_CMDLINE_LINUX_DEFAULT='quiet'\n";
+        assert_eq!(shell_value(text, "GRUB_CMDLINE_LINUX"), "a b");
+        assert_eq!(shell_value(text, "GRUB_CMDLINE_LINUX_DEFAULT"), "quiet");
+        assert_eq!(shell_value(text, "OTHER"), "");
+    }
+}

@@ -1,0 +1,253 @@
+//! GRUB on UEFI.
+//!
+//! Three texts: `early.cfg` inside the EFI image finds the ESP; `stub.cfg` on the ESP finds the store; `logic.cfg` in
+//! the store's own directory shows the menu and decides what boots. Only `menu.cfg` beside it is generated.
+
+use super::esp::{self, Esp};
+use super::grubenv::GrubEnv;
+use super::{Entry, Loader, menu};
+use crate::domain::Asked;
+use crate::error::{Doing, Error, Result};
+use crate::store::Store;
+use crate::sys::tree::Tree;
+use std::path::Path;
+use std::process::Command;
+
+const DIR: &str = "grub";
+const MENU: &str = "grub/menu.cfg";
+const LOGIC: &str = "grub/grub.cfg";
+const EARLY_TEXT: &str = include_str!("grub/early.cfg");
+const STUB_TEXT: &str = include_str!("grub/stub.cfg");
+const LOGIC_TEXT: &str = include_str!("grub/logic.cfg");
+const MODULES_DIR: &str = "/usr/lib/grub/x86_64-efi";
+/// What the EFI image must hold, since nothing can be loaded before the store is found.
+const MODULES: &[&str] = &[
+    "part_gpt",
+    "part_msdos",
+    "fat",
+    "btrfs",
+    "normal",
+    "configfile",
+    "loadenv",
+    "search",
+    "search_fs_uuid",
+    "search_fs_file",
+    "regexp",
+    "test",
+    "echo",
+    "linux",
+    "gzio",
+    "zstd",
+    "all_video",
+    "efi_gop",
+    "efi_uga",
+    "gfxterm",
+    "serial",
+    "terminal",
+    "sleep",
+    "reboot",
+    "halt",
+    "minicmd",
+    "ls",
+    "cat",
+    "true",
+    "efifwsetup",
+];
+
+const DEFAULT: &str = "bootenv_default";
+const ONCE: &str = "bootenv_once";
+const PREVIOUS: &str = "bootenv_previous";
+
+/// GRUB, for one store.
+pub struct Grub<'a> {
+    store: &'a dyn Store,
+    is_root: bool,
+}
+
+impl<'a> Grub<'a> {
+    /// The loader of a store. `is_root` says whether the running system is on it.
+    pub fn new(store: &'a dyn Store, is_root: bool) -> Self {
+        Grub { store, is_root }
+    }
+
+    fn home(&self) -> Result<Tree> {
+        self.store.home()
+    }
+
+    /// Looked for anew each time: `init` makes it on the way.
+    fn esp(&self) -> Result<Esp> {
+        Esp::find(self.store, self.is_root)
+    }
+
+    fn env(&self) -> Result<GrubEnv> {
+        match self.esp()?.tree()?.read(esp::GRUBENV)? {
+            Some(bytes) => GrubEnv::parse(&bytes),
+            None => {
+                Err(Error::failed("EFI/bootenv/grubenv is missing on the ESP")
+                    .hint("`bootenv check --repair` makes it"))
+            }
+        }
+    }
+
+    /// Whether `init` came as far as the loader.
+    fn installed(&self) -> bool {
+        self.home().is_ok_and(|home| home.exists(LOGIC))
+    }
+
+    fn stub(&self) -> String {
+        STUB_TEXT.replace("@STORE_UUID@", &self.store.info().uuid)
+    }
+
+    /// Builds the EFI image with the system's own GRUB.
+    fn build_image(&self) -> Result<Option<Vec<u8>>> {
+        if !Path::new(MODULES_DIR).join("moddep.lst").exists() {
+            return Ok(None);
+        }
+        let dir = std::env::temp_dir().join(format!("bootenv-grub-{}", std::process::id()));
+        std::fs::create_dir(&dir).doing_to("make", &dir)?;
+        let build = || -> Result<Option<Vec<u8>>> {
+            let early = dir.join("early.cfg");
+            let out = dir.join("grub.efi");
+            std::fs::write(&early, EARLY_TEXT).doing_to("write", &early)?;
+            let mut command = Command::new("grub-mkimage");
+            command
+                .args(["--format", "x86_64-efi", "--prefix", "/EFI/bootenv", "--directory", MODULES_DIR, "--config"])
+                .arg(&early);
+            command
+                .arg("--output")
+                .arg(&out)
+                .args(MODULES.iter().filter(|m| Path::new(MODULES_DIR).join(format!("{m}.mod")).exists()));
+            let output = match command.output() {
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+                other => other.doing("cannot run grub-mkimage")?,
+            };
+            if !output.status.success() {
+                return Err(Error::failed(format!("grub-mkimage: {}", String::from_utf8_lossy(&output.stderr).trim())));
+            }
+            std::fs::read(&out).map(Some).doing_to("read", &out)
+        };
+        let image = build();
+        let _ = std::fs::remove_dir_all(&dir);
+        image
+    }
+
+    /// Once a machine's ESP holds the state, the stand-in in the store would only tell old stories.
+    fn retire_stand_in(&self, esp: &Esp) -> Result<()> {
+        match esp {
+            Esp::Mounted(..) => self.home()?.remove_tree(esp::STAGED),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Loader for Grub<'_> {
+    fn name(&self) -> &'static str {
+        "grub"
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>> {
+        match self.home()?.read_text(MENU)? {
+            Some(text) => menu::parse(&text),
+            None if !self.installed() => Ok(Vec::new()),
+            None => Err(Error::failed("the boot menu BOOTENV/grub/menu.cfg is missing")
+                .hint("`bootenv check --repair` makes it anew")),
+        }
+    }
+
+    fn put(&self, entry: &Entry) -> Result<()> {
+        let mut entries = self.entries()?;
+        match entries.iter_mut().find(|e| e.id == entry.id && e.path == entry.path) {
+            Some(old) if old == entry => return Ok(()),
+            Some(old) => *old = entry.clone(),
+            None => entries.insert(0, entry.clone()),
+        }
+        self.replace(&entries)
+    }
+
+    fn remove(&self, id: &str, path: &str) -> Result<()> {
+        let mut entries = self.entries()?;
+        let before = entries.len();
+        entries.retain(|e| e.id != id || e.path != path);
+        if entries.len() == before { Ok(()) } else { self.replace(&entries) }
+    }
+
+    fn replace(&self, entries: &[Entry]) -> Result<()> {
+        self.home()?.write(MENU, menu::render(entries).as_bytes(), 0o644)
+    }
+
+    fn asked(&self) -> Result<Asked> {
+        if !self.installed() {
+            return Ok(Asked::default());
+        }
+        let env = self.env()?;
+        let get = |name: &str| env.get(name).map(str::to_string);
+        Ok(Asked { default: get(DEFAULT), once: get(ONCE), previous: get(PREVIOUS) })
+    }
+
+    fn ask(&self, asked: &Asked) -> Result<()> {
+        let mut env = self.env()?;
+        env.set(DEFAULT, asked.default.as_deref());
+        env.set(ONCE, asked.once.as_deref());
+        env.set(PREVIOUS, asked.previous.as_deref());
+        let esp = self.esp()?;
+        esp.tree()?.write(esp::GRUBENV, &env.to_bytes()?, 0o644)?;
+        self.retire_stand_in(&esp)
+    }
+
+    fn install(&self, notes: &mut Vec<String>) -> Result<()> {
+        let home = self.home()?;
+        home.make_dir(DIR, 0o755)?;
+        home.write(LOGIC, LOGIC_TEXT.as_bytes(), 0o644)?;
+        if !home.exists(MENU) {
+            self.replace(&[])?;
+        }
+        let esp = match self.esp()? {
+            Esp::Mounted(tree) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => tree,
+            Esp::Missing if self.is_root => return self.esp()?.tree().map(|_| ()),
+            Esp::Missing => {
+                home.make_dir(esp::STAGED, 0o755)?;
+                home.sub(esp::STAGED)?
+            }
+        };
+        esp.make_dir("EFI/bootenv", 0o755)?;
+        esp.write(esp::STUB, self.stub().as_bytes(), 0o644)?;
+        if !matches!(esp.read(esp::GRUBENV), Ok(Some(bytes)) if GrubEnv::parse(&bytes).is_ok()) {
+            esp.write(esp::GRUBENV, &GrubEnv::default().to_bytes()?, 0o644)?;
+        }
+        match self.build_image()? {
+            Some(image) => {
+                esp.write(esp::OWN, &image, 0o644)?;
+                match esp.exists(esp::REMOVABLE) {
+                    false => {
+                        esp.make_dir("EFI/BOOT", 0o755)?;
+                        esp.write(esp::REMOVABLE, &image, 0o644)?;
+                    }
+                    true if esp.read(esp::REMOVABLE)?.is_some_and(|old| old != image) => notes.push(format!(
+                        "{} on the ESP is another loader's and stays; make a firmware boot entry for {}: `efibootmgr --create --label bootenv --loader '\\EFI\\bootenv\\grubx64.efi'`",
+                        esp::REMOVABLE,
+                        esp::OWN
+                    )),
+                    true => {}
+                }
+            }
+            None => notes.push(
+                "GRUB for UEFI is not installed here, so no EFI image was built: install grub-efi-amd64-bin and grub-common, then `bootenv check --repair`".into(),
+            ),
+        }
+        Ok(())
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.installed() {
+            return vec!["the boot loader's files are missing: `bootenv check --repair` makes them".into()];
+        }
+        if let Err(e) = self.env() {
+            problems.push(match e.hint {
+                Some(hint) => format!("{}: {hint}", e.message),
+                None => e.message,
+            });
+        }
+        problems
+    }
+}

@@ -1,0 +1,132 @@
+//! The boot loader: the menu, the default and the one-shot. None of them belongs to a BE.
+
+mod cmdline;
+mod esp;
+mod grub;
+mod grubenv;
+mod menu;
+
+use crate::domain::{Asked, BootEnv, MenuState, NextBoot, kernel};
+use crate::error::Result;
+use crate::store::Store;
+
+/// One entry of the menu.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What the default and the one-shot name: the BE's name.
+    pub id: String,
+    /// Where the BE's root lies, from the top of the store.
+    pub path: String,
+    /// The kernel below the BE's `/boot`; `None` if it has none and cannot be booted.
+    pub kernel: Option<kernel::Kernel>,
+    /// The kernel's arguments.
+    pub arguments: String,
+    /// What people read.
+    pub title: String,
+}
+
+impl Entry {
+    /// Describes the BE at `path` as it is now. `read` is where it can be looked at: `path`, unless it is about to be renamed.
+    pub fn describe(store: &dyn Store, id: &str, path: &str, read: &str, title: String) -> Result<Entry> {
+        let tree = store.tree(read)?;
+        let files: Vec<String> = tree.list("boot")?.into_iter().filter_map(|n| n.into_string().ok()).collect();
+        let arguments = match cmdline::extra(&tree)? {
+            extra if extra.is_empty() => format!("{} rw", store.root_arguments(path)),
+            extra => format!("{} rw {extra}", store.root_arguments(path)),
+        };
+        Ok(Entry { id: id.to_string(), path: path.to_string(), kernel: kernel::newest(&files), arguments, title })
+    }
+
+    /// The kernel's path from the top of the store.
+    pub fn kernel_path(&self) -> Option<String> {
+        self.kernel.as_ref().map(|k| format!("{}/boot/{}", self.path, k.image))
+    }
+
+    /// Whether the loader would find what it has to load.
+    pub fn bootable(&self, store: &dyn Store) -> bool {
+        let Some(kernel) = &self.kernel else { return false };
+        let Ok(tree) = store.tree(&self.path) else { return false };
+        tree.exists(&format!("boot/{}", kernel.image))
+            && kernel.initrd.as_ref().is_none_or(|i| tree.exists(&format!("boot/{i}")))
+    }
+}
+
+/// A boot loader.
+pub trait Loader {
+    /// Its name, for people.
+    fn name(&self) -> &'static str;
+
+    /// The menu's entries, newest first. A damaged menu is an error that names the repair.
+    fn entries(&self) -> Result<Vec<Entry>>;
+
+    /// Puts an entry into the menu, replacing the one with the same id and path.
+    fn put(&self, entry: &Entry) -> Result<()>;
+
+    /// Takes entries out of the menu; it is no error if they are not there.
+    fn remove(&self, id: &str, path: &str) -> Result<()>;
+
+    /// Replaces the whole menu: the repair of a damaged one.
+    fn replace(&self, entries: &[Entry]) -> Result<()>;
+
+    /// What the loader is told to boot: default, one-shot, previous default.
+    fn asked(&self) -> Result<Asked>;
+
+    /// Changes what the loader is told to boot, durably and at once.
+    fn ask(&self, asked: &Asked) -> Result<()>;
+
+    /// Makes the loader's own files where they are missing or old.
+    fn install(&self, notes: &mut Vec<String>) -> Result<()>;
+
+    /// What is wrong with the loader's files, in words with the repair.
+    fn problems(&self) -> Vec<String>;
+}
+
+/// The loader that a store is booted by. `is_root` says whether the running system is on the store.
+pub fn open(store: &dyn Store, is_root: bool) -> Box<dyn Loader + '_> {
+    Box::new(grub::Grub::new(store, is_root))
+}
+
+/// Reads back what the next boots will do, following the loader's own rules to the end: an entry whose kernel is
+/// gone does not count.
+pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv]) -> (NextBoot, MenuState) {
+    let mut menu = MenuState { entries: Vec::new(), problems: loader.problems() };
+    let mut next = NextBoot::default();
+    let entries = match loader.entries() {
+        Ok(entries) => entries,
+        Err(e) => {
+            menu.problems.push(match e.hint {
+                Some(hint) => format!("{}: {hint}", e.message),
+                None => e.message,
+            });
+            return (next, menu);
+        }
+    };
+    let bootable = |id: &Option<String>| -> Option<String> {
+        let id = id.as_ref()?;
+        entries.iter().any(|e| e.id == *id && e.bootable(store)).then(|| id.clone())
+    };
+    if let Ok(asked) = loader.asked() {
+        next.once = bootable(&asked.once);
+        next.default = bootable(&asked.default)
+            .or_else(|| bootable(&asked.previous))
+            .or_else(|| entries.iter().find(|e| e.bootable(store)).map(|e| e.id.clone()));
+        if asked.default.is_some() && asked.default != next.default {
+            menu.problems.push(format!(
+                "the default is {}, which cannot be booted; the loader falls back to {}: `bootenv activate` another",
+                asked.default.as_deref().unwrap_or("-"),
+                next.default.as_deref().unwrap_or("nothing")
+            ));
+        }
+        next.asked = asked;
+    }
+    let have: std::collections::HashSet<&str> = entries.iter().map(|e| e.id.as_str()).collect();
+    for be in bes.iter().filter(|b| !have.contains(b.name.as_str())) {
+        menu.problems.push(format!("{} has no menu entry: `bootenv check --repair` makes it", be.name));
+    }
+    let known: std::collections::HashSet<&str> = bes.iter().map(|b| b.name.as_str()).collect();
+    for entry in entries.iter().filter(|e| !known.contains(e.id.as_str())) {
+        menu.problems.push(format!("the menu names {}, which is gone: `bootenv check --repair` drops it", entry.id));
+    }
+    menu.entries = entries.into_iter().map(|e| (e.id.clone(), e.kernel_path().unwrap_or_default())).collect();
+    (next, menu)
+}

@@ -1,0 +1,74 @@
+//! `activate`: what boots next.
+
+use super::entry;
+use crate::domain::{Asked, BeName, Inventory};
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Step};
+
+/// What `activate` comes to when there may be nothing to do.
+#[derive(Debug)]
+pub enum Clear {
+    /// It is already so.
+    Already,
+    /// This is to be done.
+    Plan(Box<Plan>),
+}
+
+/// The step that makes `be` the default, or the one-shot.
+pub(super) fn ask_for(inventory: &Inventory, be: &BeName, once: bool) -> Step {
+    let was = inventory.next.asked.clone();
+    let to = match once {
+        true => Asked { once: Some(be.to_string()), ..was.clone() },
+        false => Asked {
+            // Asking for a default means asking for it on the next boot too.
+            once: None,
+            previous: if was.default.as_deref() == Some(be.as_str()) {
+                was.previous.clone()
+            } else {
+                was.default.clone()
+            },
+            default: Some(be.to_string()),
+        },
+    };
+    Step::Ask { to, was }
+}
+
+/// The refusal to activate what has no kernel.
+pub fn not_bootable(be: &BeName) -> Error {
+    Error::refused(format!("{be} has no kernel in its /boot, so no boot loader can start it"))
+        .hint("install a kernel in it (`bootenv mount`, then its package manager); a separate /boot partition must become part of the root")
+}
+
+/// Plans an activation, for good or for the next boot only. `bootable` says whether the BE has a kernel.
+pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool) -> Result<Clear> {
+    let found = inventory.be(be)?;
+    if !bootable {
+        return Err(not_bootable(be));
+    }
+    let asked = &inventory.next.asked;
+    let wanted = Some(be.to_string());
+    // The entry is renewed even then: the kernel in the BE may have changed.
+    let already = match once {
+        true => asked.once == wanted,
+        false => asked.default == wanted && asked.once.is_none(),
+    };
+    let renewed = entry(inventory, found);
+    let path = found.path.clone();
+    let current = inventory.menu.entries.iter().any(|(id, kernel)| *id == be.as_str() && kernel.starts_with(&path));
+    if already && current {
+        return Ok(Clear::Already);
+    }
+    let verb = if once { "activate -t" } else { "activate" };
+    Ok(Clear::Plan(Box::new(Plan::new(format!("{verb} {be}"), ask_for(inventory, be, once)).add(renewed))))
+}
+
+/// Plans the taking back of a one-shot.
+pub fn clear_once(inventory: &Inventory, be: &BeName) -> Result<Clear> {
+    inventory.be(be)?;
+    let was = inventory.next.asked.clone();
+    if was.once.as_deref() != Some(be.as_str()) {
+        return Ok(Clear::Already);
+    }
+    let to = Asked { once: None, ..was.clone() };
+    Ok(Clear::Plan(Box::new(Plan::new(format!("activate -T {be}"), Step::Ask { to, was }))))
+}

@@ -1,0 +1,32 @@
+//! `check`: what is wrong, and the plan that mends it.
+
+use crate::domain::Inventory;
+use crate::plan::{MenuLine, Plan, Step};
+
+/// What `check` found beyond what the inventory tells.
+#[derive(Debug, Clone, Default)]
+pub struct Problems {
+    /// Damaged files of the tool's own directory.
+    pub damaged: Vec<String>,
+    /// Adopted roots that are gone, by name.
+    pub gone: Vec<String>,
+    /// Menu entries that no longer say what their BE holds, by name.
+    pub stale: Vec<String>,
+    /// Descriptions of datasets that are gone, by file.
+    pub orphans: Vec<String>,
+}
+
+/// Plans the repair: everything that can be derived is made anew from what is there. Nothing is destroyed.
+pub fn repair(inventory: &Inventory, problems: &Problems) -> Plan {
+    let line = |b: &crate::domain::BootEnv| MenuLine { be: b.name.to_string(), path: b.path.clone(), title: b.title() };
+    let entries = inventory.bes.iter().rev().map(line).collect();
+    let mut plan = Plan::new("check --repair", Step::Menu { entries });
+    plan.add.extend(problems.damaged.iter().chain(&problems.orphans).map(|file| Step::PutAside { file: file.clone() }));
+    plan.add.push(Step::Layout);
+    plan.add.push(Step::Loader);
+    plan.add.extend(problems.gone.iter().map(|be| Step::Forget { be: be.clone() }));
+    if !inventory.shared {
+        plan.remove.extend(inventory.bes.iter().filter(|b| !b.adopted).map(|b| Step::Fill { path: b.path.clone() }));
+    }
+    plan
+}

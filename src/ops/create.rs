@@ -1,0 +1,155 @@
+//! `create`: a new BE, or a snapshot.
+
+use super::activate::ask_for;
+use super::describe;
+use crate::domain::{BeName, Facts, Inventory, NAME_MAX, SnapName, Target};
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Step};
+use crate::store::{be_path, snapshot_path};
+
+/// Whether the new BE is activated at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activate {
+    /// Not.
+    #[default]
+    No,
+    /// On reboot, for good.
+    Default,
+    /// For the next boot only.
+    Once,
+}
+
+/// What is to be created.
+#[derive(Debug, Clone, Default)]
+pub struct Create {
+    /// The new BE or snapshot; without one a BE gets the source's name with the next free number.
+    pub name: Option<Target>,
+    /// What it is made from; without one, what runs, else what boots next.
+    pub source: Option<Target>,
+    /// Free text.
+    pub description: Option<String>,
+    /// Whether it is activated.
+    pub activate: Activate,
+}
+
+/// Plans a creation.
+pub fn create(inventory: &Inventory, request: &Create) -> Result<Plan> {
+    match &request.name {
+        Some(Target::Snapshot(be, snap)) => snapshot(inventory, request, be, snap),
+        Some(Target::Be(name)) => clone(inventory, request, Some(name)),
+        None => clone(inventory, request, None),
+    }
+}
+
+fn snapshot(inventory: &Inventory, request: &Create, be: &BeName, snap: &SnapName) -> Result<Plan> {
+    if request.source.is_some() || request.activate != Activate::No {
+        return Err(Error::usage(format!("{be}@{snap} is a snapshot: -e, -a and -t are for boot environments"))
+            .hint(format!("`bootenv create -e {be}@{snap} NAME` makes a boot environment from it afterwards")));
+    }
+    let source = inventory.be(be)?;
+    if source.adopted {
+        return Err(Error::refused(format!("{be} is an adopted root, where it lies; it has no snapshots"))
+            .hint(format!("`bootenv create -e {be} NAME` makes a boot environment from it")));
+    }
+    if source.snapshot(snap).is_some() {
+        return Err(
+            Error::refused(format!("the snapshot {be}@{snap} exists")).hint("choose another name, or destroy it first")
+        );
+    }
+    describe::check(request.description.as_deref().unwrap_or(""))?;
+    let facts = Facts { description: request.description.clone(), ..Facts::default() };
+    let to = snapshot_path(be.as_str(), snap.as_str());
+    Ok(Plan::new(format!("create {be}@{snap}"), Step::Clone { from: source.path.clone(), to, readonly: true, facts }))
+}
+
+fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Result<Plan> {
+    let (from, source, said) = match &request.source {
+        Some(Target::Snapshot(be, snap)) => {
+            let (be, snapshot) = inventory.snapshot(be, snap)?;
+            (snapshot_path(be.name.as_str(), snapshot.name.as_str()), be, format!("{}@{}", be.name, snapshot.name))
+        }
+        Some(Target::Be(be)) => {
+            let be = inventory.be(be)?;
+            (be.path.clone(), be, be.name.to_string())
+        }
+        None => {
+            let be = default_source(inventory)?;
+            (be.path.clone(), be, be.name.to_string())
+        }
+    };
+    let name = match name {
+        Some(name) => name.clone(),
+        None => next_free(inventory, &source.name)?,
+    };
+    if inventory.find(&name).is_some() {
+        return Err(Error::refused(format!("the boot environment {name} exists"))
+            .hint("choose another name, or destroy it first"));
+    }
+    let path = be_path(name.as_str());
+    describe::check(request.description.as_deref().unwrap_or(""))?;
+    let facts = Facts {
+        description: request.description.clone(),
+        // The store remembers the parent by identity; its name is kept for the day it is gone.
+        origin: request.description.as_ref().map(|_| said.clone()),
+        ..Facts::default()
+    };
+    let title = match &request.description {
+        Some(text) if !text.is_empty() => format!("{name}: {text}"),
+        _ => name.to_string(),
+    };
+    let entry = Step::Entry { be: name.to_string(), path: path.clone(), read: None, title, fresh: true };
+    let clone = Step::Clone { from, to: path.clone(), readonly: false, facts };
+    let share = source.adopted.then(|| Step::Share { path: path.clone(), be: name.to_string() });
+    let request_text = format!("create {name}");
+    let mut plan = match request.activate {
+        Activate::No => Plan::new(request_text, entry),
+        wanted => {
+            let mut plan = Plan::new(request_text, ask_for(inventory, &name, wanted == Activate::Once));
+            plan.add.push(entry);
+            plan
+        }
+    };
+    plan.add.splice(0..0, std::iter::once(clone).chain(share));
+    Ok(plan.note(format!("{name} is made from {said}")))
+}
+
+/// The BE that a creation copies, or whose snapshot it does.
+pub fn source_of(inventory: &Inventory, request: &Create) -> Result<BeName> {
+    match &request.source {
+        Some(source) => Ok(source.be().clone()),
+        None => Ok(default_source(inventory)?.name.clone()),
+    }
+}
+
+fn default_source(inventory: &Inventory) -> Result<&crate::domain::BootEnv> {
+    let by_name = |name: &Option<String>| inventory.bes.iter().find(|b| Some(b.name.as_str()) == name.as_deref());
+    let only = || (inventory.bes.len() == 1).then(|| &inventory.bes[0]);
+    inventory.running().or_else(|| by_name(&inventory.next.default)).or_else(only).ok_or_else(|| {
+        Error::refused("nothing on this store runs or is active, so there is nothing to copy by default")
+            .hint("name the source with -e BE")
+    })
+}
+
+/// `default-3` for `default` or `default-2`: one more than the highest number in use, so that names made one after
+/// another never collide, as names made from the time do.
+fn next_free(inventory: &Inventory, source: &BeName) -> Result<BeName> {
+    let base = match source.as_str().rsplit_once('-') {
+        Some((base, number))
+            if !number.is_empty()
+                && number.len() < 10
+                && number.bytes().all(|b| b.is_ascii_digit())
+                && !base.is_empty() =>
+        {
+            base
+        }
+        _ => source.as_str(),
+    };
+    let number_of = |name: &str| name.strip_prefix(base)?.strip_prefix('-')?.parse::<u64>().ok();
+    let highest = inventory.bes.iter().filter_map(|b| number_of(b.name.as_str())).max().unwrap_or(0);
+    let name = format!("{base}-{}", highest + 1);
+    if name.len() > NAME_MAX {
+        return Err(Error::usage(format!("no name can be made from {source}: it is too long"))
+            .hint("give the new boot environment a name"));
+    }
+    BeName::parse(&name)
+}

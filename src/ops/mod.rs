@@ -1,0 +1,33 @@
+//! What each request means: an inventory and a request become a plan, or a refusal. Pure: nothing here reads or writes.
+
+mod activate;
+mod check;
+mod create;
+mod describe;
+mod destroy;
+mod init;
+mod rename;
+mod rollback;
+
+pub use activate::{Clear, activate, clear_once, not_bootable};
+pub use check::{Problems, repair};
+pub use create::{Activate, Create, create, source_of};
+pub use describe::describe;
+pub use destroy::{Destroy, destroy};
+pub use init::{Init, Origin, init};
+pub use rename::rename;
+pub use rollback::rollback;
+
+use crate::domain::{BootEnv, Inventory};
+use crate::plan::{Plan, Step};
+
+/// The step that puts or renews the menu entry of a BE that is there.
+fn entry(inventory: &Inventory, be: &BootEnv) -> Step {
+    let fresh = !inventory.menu.entries.iter().any(|(id, _)| id == be.name.as_str());
+    Step::Entry { be: be.name.to_string(), path: be.path.clone(), read: None, title: be.title(), fresh }
+}
+
+/// Plans the renewal of a BE's menu entry, after something in it changed.
+pub fn renew(inventory: &Inventory, be: &BootEnv) -> Plan {
+    Plan::new(format!("renew the menu entry of {}", be.name), entry(inventory, be))
+}

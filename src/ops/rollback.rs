@@ -1,0 +1,34 @@
+//! `rollback`: a BE becomes again what a snapshot of it was.
+
+use super::entry;
+use crate::domain::{BeName, Inventory, SnapName};
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Step};
+use crate::store::{be_path, snapshot_path};
+
+/// Plans a rollback. What the running BE is made of never changes under it: that is refused.
+pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName) -> Result<Plan> {
+    let (be, snapshot) = inventory.snapshot(be, snap)?;
+    let name = &be.name;
+    if be.running {
+        return Err(Error::refused(format!("{name} is running and cannot be changed under its own feet"))
+            .hint(format!("`bootenv create -a -e {name}@{snap} {name}-back` makes a boot environment from the snapshot and activates it; then reboot")));
+    }
+    if let Some(at) = be.mountpoints.first() {
+        return Err(Error::busy(format!("{name} is mounted at {}", at.display()))
+            .hint(format!("`bootenv unmount {name}` first")));
+    }
+    let waiting = be_path(&format!(".rollback-{}", uuid::Uuid::new_v4()));
+    let clone = Step::Clone {
+        from: snapshot_path(name.as_str(), snapshot.name.as_str()),
+        to: waiting.clone(),
+        readonly: false,
+        facts: be.facts.clone(),
+    };
+    let exchange = Step::Exchange { place: be.path.clone(), with: waiting.clone(), was: be.uuid };
+    Ok(Plan::new(format!("rollback {name}@{snap}"), exchange)
+        .add(clone)
+        .remove(entry(inventory, be))
+        .remove(Step::Destroy { path: waiting, identity: Some(be.uuid) })
+        .note(format!("what {name} became after {name}@{snap} is gone for good; its snapshots stay")))
+}

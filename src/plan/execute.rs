@@ -1,0 +1,225 @@
+//! The only runner of plans.
+
+use super::{Plan, Step, journal};
+use crate::domain::Asked;
+use crate::error::{Error, Result};
+use crate::loader::{Entry, Loader};
+use crate::shared;
+use crate::store::Store;
+use crate::sys::copy::{self, Progress};
+
+/// What plans act on.
+pub struct World<'a> {
+    /// Where BEs live.
+    pub store: &'a dyn Store,
+    /// What boots them.
+    pub loader: &'a dyn Loader,
+}
+
+/// Watches a plan run. The library itself never prints.
+pub trait Observer: Progress {
+    /// A step is about to run.
+    fn before(&mut self, _step: &Step) {}
+    /// A step has run.
+    fn after(&mut self, _step: &Step) {}
+    /// Something the user should know came up.
+    fn note(&mut self, note: &str);
+    /// Whether the user wants it to stop (Ctrl-C). Asked between steps that can be undone.
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+/// Runs a plan. On an error before the commit, everything is undone and nothing has changed.
+pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
+    if !world.store.initialised() {
+        world.store.top().make_dir(crate::store::HOME, 0o755)?;
+    }
+    let home = world.store.home()?;
+    journal::write(&home, plan)?;
+    let mut begun = 0;
+    let result = plan.add.iter().chain(std::iter::once(&plan.commit)).try_for_each(|step| {
+        if observer.interrupted() {
+            return Err(Error::failed("interrupted; nothing changed"));
+        }
+        begun += 1;
+        if let Step::Ask { .. } = step {
+            // What the loader is told to boot must be there for a loader that reads the disk itself.
+            world.store.sync()?;
+        }
+        observer.before(step);
+        apply(world, step, observer)?;
+        observer.after(step);
+        Ok(())
+    });
+    if let Err(error) = result {
+        let done: Vec<&Step> = plan.steps().take(begun).collect();
+        undo_all(world, done.into_iter()).map_err(|e| error_in_undo(&error, e))?;
+        journal::clear(&home)?;
+        return Err(error);
+    }
+    apply_all(world, &plan.remove, observer).map_err(|e| {
+        e.context(format!("{} is done, but clearing up after it failed; the next command tries again", plan.request))
+    })?;
+    if !plan.remove.is_empty() {
+        world.store.sync()?;
+    }
+    journal::clear(&home)
+}
+
+fn error_in_undo(first: &Error, then: Error) -> Error {
+    let hint = "mend what it names; the next command, or `bootenv check --repair`, undoes the rest";
+    Error::new(first.kind, format!("{}; and undoing what was begun failed: {}", first.message, then.message)).hint(hint)
+}
+
+/// Runs steps that are only ever done.
+pub(super) fn apply_all(world: &World<'_>, steps: &[Step], observer: &mut dyn Observer) -> Result<()> {
+    for step in steps {
+        observer.before(step);
+        apply(world, step, observer)?;
+        observer.after(step);
+    }
+    Ok(())
+}
+
+/// Undoes steps in reverse.
+pub(super) fn undo_all<'s>(world: &World<'_>, steps: impl DoubleEndedIterator<Item = &'s Step>) -> Result<()> {
+    steps.rev().try_for_each(|step| undo(world, step))
+}
+
+fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<()> {
+    let World { store, loader } = world;
+    match step {
+        Step::Layout => store.make_layout(),
+        Step::Loader => {
+            let mut notes = Vec::new();
+            loader.install(&mut notes)?;
+            notes.iter().for_each(|n| observer.note(n));
+            Ok(())
+        }
+        Step::Adopt { be, path } => {
+            let mut adopted = store.adopted()?;
+            adopted.insert(be.clone(), path.clone());
+            store.set_adopted(&adopted)
+        }
+        Step::Forget { be } => forget(*store, be),
+        Step::Import { from, to } => {
+            store.create(to)?;
+            let into = store.tree(to)?;
+            match from.is_dir() {
+                true => copy::contents(from, &into.proc_path(), "copy the root tree", observer),
+                false => copy::untar(from, &into.proc_path(), "unpack the root tree", observer),
+            }
+        }
+        Step::Clone { from, to, readonly, facts } => {
+            store.clone_to(from, to, *readonly)?;
+            match (*facts == Default::default(), store.identity(to)?) {
+                (false, Some(identity)) => store.set_facts(identity, facts),
+                _ => Ok(()),
+            }
+        }
+        Step::Share { path, be } => shared::convert(*store, path, be, observer),
+        Step::Fill { path } => shared::fill(*store, path),
+        Step::PutAside { file } => {
+            let home = store.home()?;
+            match home.exists(file) {
+                true => home.rename(file, &format!("{file}.damaged"), rustix::fs::RenameFlags::empty()),
+                false => Ok(()),
+            }
+        }
+        Step::Menu { entries } => {
+            let describe = |l: &super::MenuLine| Entry::describe(*store, &l.be, &l.path, &l.path, l.title.clone());
+            loader.replace(&entries.iter().map(describe).collect::<Result<Vec<_>>>()?)
+        }
+        Step::Entry { be, path, read, title, .. } => {
+            loader.put(&Entry::describe(*store, be, path, read.as_deref().unwrap_or(path), title.clone())?)
+        }
+        Step::DropEntry { be, path } => loader.remove(be, path),
+        Step::Ask { to, .. } => loader.ask(to),
+        Step::Facts { path, to, .. } => match store.identity(path)? {
+            Some(identity) => store.set_facts(identity, to),
+            None => Err(Error::not_found(format!("{path} is gone"))),
+        },
+        Step::Rename { from, to } => match store.identity(from)? {
+            None if store.identity(to)?.is_some() => Ok(()),
+            _ => store.rename(from, to),
+        },
+        Step::Exchange { place, with, .. } => store.exchange(place, with),
+        Step::Destroy { path, identity } => destroy(*store, path, *identity),
+    }
+}
+
+fn forget(store: &dyn Store, be: &str) -> Result<()> {
+    let mut adopted = store.adopted()?;
+    match adopted.remove(be) {
+        Some(_) => store.set_adopted(&adopted),
+        None => Ok(()),
+    }
+}
+
+fn destroy(store: &dyn Store, path: &str, identity: Option<uuid::Uuid>) -> Result<()> {
+    let Some(found) = store.identity(path)? else { return Ok(()) };
+    if identity.is_some_and(|expected| expected != found) {
+        return Ok(());
+    }
+    store.destroy(path)?;
+    store.drop_facts(found)
+}
+
+fn undo(world: &World<'_>, step: &Step) -> Result<()> {
+    let World { store, loader } = world;
+    match step {
+        Step::Adopt { be, .. } => forget(*store, be),
+        Step::Import { to, .. } => destroy(*store, to, None),
+        Step::Clone { from, to, .. } => match store.identity(to)? {
+            Some(_) if store.parent(to)? == store.identity(from)? => destroy(*store, to, None),
+            // The plan had made sure that nothing was there: this came from someone else meanwhile.
+            _ => Ok(()),
+        },
+        Step::Entry { be, path, fresh: true, .. } => loader.remove(be, path),
+        Step::Ask { to, was } if loader.asked()? == *to => loader.ask(was),
+        Step::Facts { path, was, .. } => match store.identity(path)? {
+            Some(identity) => store.set_facts(identity, was),
+            None => Ok(()),
+        },
+        Step::Rename { from, to } if store.identity(from)?.is_none() && store.identity(to)?.is_some() => {
+            store.rename(to, from)
+        }
+        // The layout and the loader's files are the same for every plan, and harmless without BEs. What `Share` changed goes away
+        // with the BE it changed it in. What is taken away is only ever taken away after the commit.
+        _ => Ok(()),
+    }
+}
+
+/// Whether a committing step has been done.
+pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
+    let World { store, loader } = world;
+    Ok(match step {
+        Step::Entry { be, path, .. } => loader.entries()?.iter().any(|e| e.id == *be && e.path == *path),
+        Step::DropEntry { be, path } => !loader.entries()?.iter().any(|e| e.id == *be && e.path == *path),
+        Step::Ask { to, was } => {
+            let now = loader.asked()?;
+            let changed = |pick: fn(&Asked) -> &Option<String>| pick(to) == pick(was) || pick(&now) == pick(to);
+            changed(|a| &a.default) && changed(|a| &a.once) && changed(|a| &a.previous)
+        }
+        Step::Facts { path, to, .. } => match store.identity(path)? {
+            Some(identity) => store.facts(identity)?.description == to.description,
+            None => false,
+        },
+        Step::Clone { to, readonly, .. } => store.identity(to)?.is_some() && (!readonly || store.is_readonly(to)?),
+        Step::Rename { from, to } => store.identity(from)?.is_none() && store.identity(to)?.is_some(),
+        Step::Exchange { place, was, .. } => store.identity(place)?.is_some_and(|now| now != *was),
+        Step::Forget { be } => !store.adopted()?.contains_key(be),
+        Step::Destroy { path, identity } => {
+            store.identity(path)?.is_none_or(|found| identity.is_some_and(|e| e != found))
+        }
+        Step::Adopt { be, .. } => store.adopted()?.contains_key(be),
+        Step::Layout => store.initialised(),
+        Step::Menu { entries } => {
+            let there = loader.entries()?;
+            there.len() == entries.len() && entries.iter().zip(&there).all(|(a, b)| a.be == b.id && a.path == b.path)
+        }
+        Step::PutAside { file } => !store.home()?.exists(file),
+        Step::Loader | Step::Import { .. } | Step::Share { .. } | Step::Fill { .. } => false,
+    })
+}

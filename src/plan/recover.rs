@@ -1,0 +1,22 @@
+//! Finishing or undoing what an earlier bootenv began.
+
+use super::execute::{Observer, World, apply_all, reached, undo_all};
+use super::journal;
+use crate::error::Result;
+
+/// Looks for a plan that was begun. If its commit was reached the rest is done, else what was added is undone. Returns
+/// what was done about it, in words.
+pub fn recover(world: &World<'_>, observer: &mut dyn Observer) -> Result<Option<String>> {
+    let home = world.store.home()?;
+    let Some(plan) = journal::read(&home)? else { return Ok(None) };
+    let told = if reached(world, &plan.commit)? {
+        apply_all(world, &plan.remove, observer)?;
+        format!("finished what was begun: {}", plan.request)
+    } else {
+        undo_all(world, plan.add.iter().chain(std::iter::once(&plan.commit)))?;
+        format!("undid what was begun and not finished: {}", plan.request)
+    };
+    world.store.sync()?;
+    journal::clear(&home)?;
+    Ok(Some(told))
+}

@@ -1,0 +1,187 @@
+//! One change, as data: what can be shown, journalled, done, undone and recognised as done.
+
+use crate::domain::{Asked, Facts};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use uuid::Uuid;
+
+/// One change. Paths are from the top of the store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Make the directory of BEs, the shared dataset and the tool's own directory.
+    Layout,
+    /// Install or renew the boot loader's own files.
+    Loader,
+    /// Take a root that is there into the list of BEs, where it lies.
+    Adopt {
+        /// What it is called from now on.
+        be: String,
+        /// Where it lies.
+        path: String,
+    },
+    /// Take an adopted root off the list.
+    Forget {
+        /// What it was called.
+        be: String,
+    },
+    /// Copy a root tree (a folder or a tar) into a new BE.
+    Import {
+        /// Where it comes from, on the running system.
+        from: PathBuf,
+        /// The new BE.
+        to: String,
+    },
+    /// Clone a BE or a snapshot, with what is nested in it.
+    Clone {
+        /// What is cloned.
+        from: String,
+        /// What it becomes.
+        to: String,
+        /// True for a snapshot.
+        readonly: bool,
+        /// What the tool is to know about it.
+        facts: Facts,
+    },
+    /// Move the shared directories of a new BE below `/var/shared`.
+    Share {
+        /// The BE, which nothing runs from.
+        path: String,
+        /// What files are called after that have to be kept beside others.
+        be: String,
+    },
+    /// Put into the shared dataset what the BE's pristine copy has and it has not.
+    Fill {
+        /// The BE.
+        path: String,
+    },
+    /// Put a damaged file of the tool's own directory aside, as `NAME.damaged`.
+    PutAside {
+        /// Its path in that directory.
+        file: String,
+    },
+    /// Make the whole menu anew.
+    Menu {
+        /// Its entries, in order.
+        entries: Vec<MenuLine>,
+    },
+    /// Put a menu entry.
+    Entry {
+        /// What the default names.
+        be: String,
+        /// What it boots.
+        path: String,
+        /// Where the kernel is looked for now, if not there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        read: Option<String>,
+        /// What people read.
+        title: String,
+        /// Whether there was none before, so that undoing takes it away.
+        fresh: bool,
+    },
+    /// Take a menu entry away.
+    DropEntry {
+        /// What the default names.
+        be: String,
+        /// What it boots.
+        path: String,
+    },
+    /// Tell the boot loader what to boot.
+    Ask {
+        /// From now on.
+        to: Asked,
+        /// Until now.
+        was: Asked,
+    },
+    /// Keep facts.
+    Facts {
+        /// Of this BE or snapshot.
+        path: String,
+        /// From now on.
+        to: Facts,
+        /// Until now.
+        was: Facts,
+    },
+    /// Give a BE or snapshot another name.
+    Rename {
+        /// The old one.
+        from: String,
+        /// The new one.
+        to: String,
+    },
+    /// Put one dataset in the place of another, atomically.
+    Exchange {
+        /// The place.
+        place: String,
+        /// Where the new content waits, and where the old one goes.
+        with: String,
+        /// Identity of what is in the place until then.
+        was: Uuid,
+    },
+    /// Destroy a BE or snapshot with what is nested in it, and its facts.
+    Destroy {
+        /// What.
+        path: String,
+        /// Its identity: something else of the same name is left alone. `None` if it is made in this very plan.
+        identity: Option<Uuid>,
+    },
+}
+
+/// An entry of a menu that is made anew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MenuLine {
+    /// What the default names.
+    pub be: String,
+    /// What it boots.
+    pub path: String,
+    /// What people read.
+    pub title: String,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let top = |path: &str| if path.is_empty() { "the top-level subvolume".to_string() } else { path.to_string() };
+        match self {
+            Step::Layout => f.write_str("make ROOT, SHARED and BOOTENV where they are missing"),
+            Step::Loader => f.write_str("install the boot loader's files"),
+            Step::Adopt { be, path } => write!(f, "adopt {} as {be}, where it lies", top(path)),
+            Step::Forget { be } => write!(f, "forget the adopted root {be}"),
+            Step::Import { from, to } => write!(f, "copy {} to {to}", from.display()),
+            Step::Clone { from, to, readonly: false, .. } => write!(f, "clone {} to {to}", top(from)),
+            Step::Clone { from, to, readonly: true, .. } => write!(f, "snapshot {} as {to}", top(from)),
+            Step::Share { path, .. } => write!(f, "move the shared directories of {path} below /var/shared"),
+            Step::Fill { path } => write!(f, "fill the shared dataset with what {path} has and it has not"),
+            Step::PutAside { file } => write!(f, "put BOOTENV/{file} aside"),
+            Step::Menu { entries } => write!(f, "make the menu anew, with {} entries", entries.len()),
+            Step::Entry { be, path, fresh, .. } => {
+                write!(f, "{} the menu entry {be} for {}", if *fresh { "add" } else { "renew" }, top(path))
+            }
+            Step::DropEntry { be, path } => write!(f, "remove the menu entry {be} for {}", top(path)),
+            Step::Ask { to, was } => {
+                let name = |v: &Option<String>| v.clone().unwrap_or_else(|| "nothing".into());
+                let mut words = Vec::new();
+                if to.default != was.default {
+                    words.push(format!("boot {} by default", name(&to.default)));
+                }
+                if to.once != was.once {
+                    words.push(match &to.once {
+                        Some(be) => format!("boot {be} once"),
+                        None => format!("no longer boot {} once", name(&was.once)),
+                    });
+                }
+                if words.is_empty() {
+                    words.push(format!("fall back to {}", name(&to.previous)));
+                }
+                f.write_str(&words.join(", "))
+            }
+            Step::Facts { path, to, .. } => match &to.description {
+                Some(text) => write!(f, "describe {path} as {text:?}"),
+                None => write!(f, "remove the description of {path}"),
+            },
+            Step::Rename { from, to } => write!(f, "rename {from} to {to}"),
+            Step::Exchange { place, with, .. } => write!(f, "put {with} in the place of {place}"),
+            Step::Destroy { path, .. } => write!(f, "destroy {path}"),
+        }
+    }
+}

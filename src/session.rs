@@ -1,0 +1,122 @@
+//! One run of the tool against one store: opened, locked, recovered, read.
+
+use crate::domain::Inventory;
+use crate::error::{Error, Result};
+use crate::loader::{self, Loader};
+use crate::plan::execute::{Observer, World, execute};
+use crate::plan::{Plan, journal, recover};
+use crate::store::{self, Lock, Opened, Store};
+use std::path::Path;
+
+/// An open store with its boot loader.
+#[derive(Debug)]
+pub struct Session {
+    opened: Opened,
+}
+
+impl Session {
+    /// Opens the store that `what` names, or the one that `/` is on.
+    pub fn open(what: Option<&Path>) -> Result<Session> {
+        Ok(Session { opened: store::open(what)? })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &dyn Store {
+        &*self.opened.store
+    }
+
+    /// Whether the running system is on the store.
+    pub fn is_root(&self) -> bool {
+        self.opened.is_root
+    }
+
+    /// The boot loader.
+    pub fn loader(&self) -> Box<dyn Loader + '_> {
+        loader::open(self.store(), self.opened.is_root)
+    }
+
+    /// For verbs that only read: finishes or undoes what was begun, if nobody is at it.
+    pub fn settle(&self, observer: &mut dyn Observer) -> Result<()> {
+        self.must_be_initialised()?;
+        match journal::read(&self.store().home()?) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => match Lock::try_take(self.store())? {
+                Ok(lock) => self.recover(&lock, observer),
+                Err(_) => Ok(()),
+            },
+            Err(e) => {
+                observer.note(&format!("{}: {}", e.message, e.hint.unwrap_or_default()));
+                Ok(())
+            }
+        }
+    }
+
+    /// For verbs that change something: takes the lock, then finishes or undoes what was begun.
+    pub fn begin(&self, observer: &mut dyn Observer) -> Result<Lock> {
+        self.must_be_initialised()?;
+        let lock = Lock::take(self.store())?;
+        self.recover(&lock, observer)?;
+        Ok(lock)
+    }
+
+    /// Takes the lock without looking at the journal: for the repair of a damaged one.
+    pub fn lock(&self) -> Result<Lock> {
+        self.must_be_initialised()?;
+        Lock::take(self.store())
+    }
+
+    /// For `init`: the lock, on a store that may not have a place for one yet. `None` where nothing is to be changed.
+    pub fn lock_first(&self, dry_run: bool, observer: &mut dyn Observer) -> Result<Option<Lock>> {
+        if dry_run {
+            return Ok(None);
+        }
+        self.store().top().make_dir(store::HOME, 0o755)?;
+        let lock = Lock::take(self.store())?;
+        self.recover(&lock, observer)?;
+        Ok(Some(lock))
+    }
+
+    /// Finishes or undoes what was begun, with the lock already held.
+    pub fn settle_locked(&self, lock: &Lock, observer: &mut dyn Observer) -> Result<()> {
+        self.recover(lock, observer)
+    }
+
+    fn recover(&self, _lock: &Lock, observer: &mut dyn Observer) -> Result<()> {
+        let loader = self.loader();
+        let told = recover::recover(&World { store: self.store(), loader: &*loader }, observer)?;
+        told.iter().for_each(|t| observer.note(t));
+        Ok(())
+    }
+
+    fn must_be_initialised(&self) -> Result<()> {
+        if self.store().initialised() {
+            return Ok(());
+        }
+        let name = self.store().info().name;
+        let hint = match self.is_root() {
+            true => "`bootenv init` adopts the running root".to_string(),
+            false => format!(
+                "`bootenv init --store {name}` adopts a root that is there; with `--from ROOT` it copies one in"
+            ),
+        };
+        Err(Error::refused(format!("{name} has no boot environments yet")).hint(hint))
+    }
+
+    /// Reads everything that decisions are made on.
+    pub fn inventory(&self) -> Result<Inventory> {
+        let contents = self.store().contents()?;
+        let loader = self.loader();
+        let (next, menu) = loader::read_back(self.store(), &*loader, &contents.bes);
+        let mut attention = contents.attention;
+        if !contents.shared {
+            attention.push("the shared dataset SHARED is missing: `bootenv check --repair` makes it, filled from the pristine copies".into());
+        }
+        Ok(Inventory { store: self.store().info(), bes: contents.bes, shared: contents.shared, next, menu, attention })
+    }
+
+    /// Runs a plan. The caller holds the lock.
+    pub fn run(&self, _lock: &Lock, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
+        let loader = self.loader();
+        execute(&World { store: self.store(), loader: &*loader }, plan, observer)
+    }
+}

@@ -1,0 +1,228 @@
+//! The shared dataset: moving a BE's shared directories into it, and filling it, without ever overwriting.
+
+mod access;
+
+use crate::domain::fstab;
+use crate::domain::shared::{
+    DROP_IN, DROP_IN_NAME, EARLY_UNITS, MOUNTPOINT, PRISTINE, SHARED_LIST, Standing, classify_link, link_target,
+};
+use crate::error::{Doing, Error, Result};
+use crate::plan::execute::Observer;
+use crate::store::{self, Store};
+use crate::sys::copy;
+use crate::sys::tree::Tree;
+use rustix::fs::FileType;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// Moves the shared directories of the BE at `path`, which nothing runs from, into the shared dataset, and makes the
+/// BE find them there. What is already so is left alone.
+pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Observer) -> Result<()> {
+    let tree = store.tree(path)?;
+    let shared = store.tree(store::SHARED)?;
+    let fstab_text = tree.read_text("etc/fstab")?.unwrap_or_default();
+    let entries = fstab::parse(&fstab_text)?;
+    tree.make_dir("var", 0o755)?;
+    let standing =
+        SHARED_LIST.iter().map(|name| Ok((*name, look(&tree, &entries, name)?))).collect::<Result<Vec<_>>>()?;
+
+    for (name, found) in &standing {
+        let said = match found {
+            Standing::ForeignLink(to) => format!("/var/{name} of {be} is a symlink to {to} and stays"),
+            Standing::OwnMount(at) => format!("/var/{name} of {be} stays: its fstab mounts {at}"),
+            Standing::Other => format!("/var/{name} of {be} is no directory and stays"),
+            _ => continue,
+        };
+        observer.note(&said);
+    }
+    let directories: Vec<&str> = standing.iter().filter(|(_, s)| *s == Standing::Directory).map(|(n, _)| *n).collect();
+    keep_pristine(&tree, &directories, observer)?;
+    move_data(&tree, &shared, &directories, be, observer)?;
+    for (name, found) in &standing {
+        let at = format!("var/{name}");
+        match found {
+            Standing::Directory => {
+                let aside = format!("var/.{name}.bootenv-moved");
+                tree.remove_tree(&aside)?;
+                tree.rename(&at, &aside, rustix::fs::RenameFlags::NOREPLACE)?;
+                tree.symlink(&link_target(name), &at)?;
+                tree.remove_tree(&aside)?;
+            }
+            Standing::Missing => {
+                if shared.kind(name)?.is_none() {
+                    shared.make_dir(name, 0o755)?;
+                }
+                tree.symlink(&link_target(name), &at)?;
+            }
+            Standing::SiblingLink => {
+                if shared.kind(name)?.is_none() {
+                    shared.symlink(&tree.read_link(&at)?, name)?;
+                }
+                tree.symlink(&link_target(name), &at)?;
+            }
+            _ => {}
+        }
+    }
+    make_mountpoint(&tree)?;
+    let (text, notes) = fstab::adapt(&fstab_text, &store.info().uuid, true)?;
+    if text != fstab_text {
+        tree.make_dir("etc", 0o755)?;
+        tree.write("etc/fstab", text.as_bytes(), 0o644)?;
+    }
+    notes.iter().for_each(|n| observer.note(&format!("{be}: {n}")));
+    if tree.exists("usr/lib/systemd") || tree.exists("lib/systemd") || tree.exists("etc/systemd") {
+        for unit in EARLY_UNITS {
+            let dir = format!("etc/systemd/system/{unit}.d");
+            tree.make_dir(&dir, 0o755)?;
+            tree.write(&format!("{dir}/{DROP_IN_NAME}"), DROP_IN.as_bytes(), 0o644)?;
+        }
+    }
+    access::teach(&tree)?;
+    fill(store, path)
+}
+
+fn look(tree: &Tree, entries: &[fstab::Entry], name: &str) -> Result<Standing> {
+    if let Some(own) = fstab::mounts_at_or_below(entries, &format!("/var/{name}")) {
+        return Ok(Standing::OwnMount(own.target.clone()));
+    }
+    let at = format!("var/{name}");
+    Ok(match tree.kind(&at)? {
+        None => Standing::Missing,
+        Some(FileType::Directory) => Standing::Directory,
+        Some(FileType::Symlink) => classify_link(name, &tree.read_link(&at)?),
+        Some(_) => Standing::Other,
+    })
+}
+
+/// Keeps, inside the BE, what its packages put below the shared directories: every directory, and the files that the
+/// package manager owns. Logs and mail are nobody's pristine content. Without a package list everything counts.
+fn keep_pristine(tree: &Tree, names: &[&str], observer: &mut dyn Observer) -> Result<()> {
+    tree.make_dir(PRISTINE, 0o755)?;
+    let into = tree.sub(PRISTINE)?;
+    let missing: Vec<&str> = names.iter().copied().filter(|n| !into.exists(n)).collect();
+    let sources: Vec<_> = missing.iter().map(|n| tree.proc_path().join("var").join(n)).collect();
+    copy::into_dir(&sources, &into.proc_path(), "keep the pristine copy", observer)?;
+    let Some(owned) = owned_by_packages(tree)? else { return Ok(()) };
+    for name in &missing {
+        prune(&into.proc_path().join(name), &format!("/var/{name}"), &owned)?;
+    }
+    Ok(())
+}
+
+/// Paths below the shared directories that dpkg says its packages own; `None` where there is no dpkg.
+fn owned_by_packages(tree: &Tree) -> Result<Option<HashSet<String>>> {
+    let lists = tree.list("var/lib/dpkg/info")?;
+    if lists.is_empty() {
+        return Ok(None);
+    }
+    let prefixes = SHARED_LIST.map(|n| format!("/var/{n}/"));
+    let mut owned = HashSet::new();
+    for list in lists.iter().filter_map(|l| l.to_str()).filter(|l| l.ends_with(".list")) {
+        let bytes = tree.read(&format!("var/lib/dpkg/info/{list}"))?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        owned.extend(text.lines().filter(|l| prefixes.iter().any(|p| l.starts_with(p))).map(str::to_string));
+    }
+    Ok(Some(owned))
+}
+
+fn prune(dir: &Path, shown: &str, owned: &HashSet<String>) -> Result<()> {
+    for entry in std::fs::read_dir(dir).doing_to("read", dir)? {
+        let entry = entry.doing_to("read", dir)?;
+        let shown = format!("{shown}/{}", entry.file_name().to_string_lossy());
+        match entry.file_type().doing_to("look at", &entry.path())?.is_dir() {
+            true => prune(&entry.path(), &shown, owned)?,
+            false if !owned.contains(&shown) => std::fs::remove_file(entry.path()).doing_to("remove", &entry.path())?,
+            false => {}
+        }
+    }
+    Ok(())
+}
+
+/// Copies (by reflink) what is in the BE's directories into the shared dataset. In one go where nothing is there
+/// yet, so that hard links hold; else entry by entry, and what is there wins.
+fn move_data(tree: &Tree, shared: &Tree, names: &[&str], be: &str, observer: &mut dyn Observer) -> Result<()> {
+    let (fresh, old): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|n| matches!(shared.kind(n), Ok(None)));
+    let sources: Vec<_> = fresh.iter().map(|n| tree.proc_path().join("var").join(n)).collect();
+    copy::into_dir(&sources, &shared.proc_path(), "move the shared directories", observer)?;
+    for name in old {
+        let kept = merge(&tree.proc_path().join("var").join(name), &shared.proc_path().join(name), Some(be))?;
+        kept.iter().for_each(|k| observer.note(&format!("/var/shared/{name}: what {be} had is kept beside as {k}")));
+    }
+    Ok(())
+}
+
+/// Puts into the shared dataset what the pristine copy of the BE at `path` has and it has not.
+pub fn fill(store: &dyn Store, path: &str) -> Result<()> {
+    let tree = store.tree(path)?;
+    let shared = store.tree(store::SHARED)?;
+    for name in SHARED_LIST {
+        let pristine = format!("{PRISTINE}/{name}");
+        if tree.kind(&pristine)? == Some(FileType::Directory) {
+            let to = shared.proc_path().join(name);
+            let from = tree.sub(&pristine)?;
+            match shared.kind(name)? {
+                None => {
+                    shared.make_dir(name, 0o755)?;
+                    copy::contents(&from.proc_path(), &to, "fill the shared dataset", &mut copy::Unwatched)?;
+                }
+                Some(FileType::Directory) => {
+                    merge(&from.proc_path(), &to, None)?;
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Copies what is in `from` and not in `to`. A file that is in both and differs is kept beside the one that is there, if `be`
+/// says what to call it. Returns the names of those.
+fn merge(from: &Path, to: &Path, be: Option<&str>) -> Result<Vec<String>> {
+    let mut kept = Vec::new();
+    for entry in std::fs::read_dir(from).doing_to("read", from)? {
+        let entry = entry.doing_to("read", from)?;
+        let there = to.join(entry.file_name());
+        let kind = entry.file_type().doing_to("look at", &entry.path())?;
+        match std::fs::symlink_metadata(&there) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                copy::into_dir(&[entry.path()], to, "merge the shared directories", &mut copy::Unwatched)?;
+            }
+            Err(e) => return Err(e).doing_to("look at", &there),
+            Ok(meta) if meta.is_dir() && kind.is_dir() => kept.extend(merge(&entry.path(), &there, be)?),
+            Ok(meta) => {
+                let Some(be) = be else { continue };
+                let same = meta.is_file() && kind.is_file() && same_bytes(&entry.path(), &there);
+                let beside = format!("{}.from-{be}", entry.file_name().to_string_lossy());
+                if !same && std::fs::symlink_metadata(to.join(&beside)).is_err() {
+                    copy::contents(
+                        &entry.path(),
+                        &to.join(&beside),
+                        "keep what arrived beside what is there",
+                        &mut copy::Unwatched,
+                    )?;
+                    kept.push(beside);
+                }
+            }
+        }
+    }
+    Ok(kept)
+}
+
+fn same_bytes(a: &Path, b: &Path) -> bool {
+    let size = |p: &Path| std::fs::metadata(p).map(|m| m.len()).ok();
+    size(a) == size(b) && matches!((std::fs::read(a), std::fs::read(b)), (Ok(x), Ok(y)) if x == y)
+}
+
+/// The empty directory the shared dataset is mounted on. Immutable, so that nothing can ever be written
+/// below the mountpoint by something that comes too early (ioctl_iflags(2), `FS_IMMUTABLE_FL`).
+fn make_mountpoint(tree: &Tree) -> Result<()> {
+    if !tree.list(MOUNTPOINT)?.is_empty() {
+        return Err(Error::refused("/var/shared of the boot environment is not empty")
+            .hint("move what is in it away, then run this again"));
+    }
+    tree.make_dir(MOUNTPOINT, 0o755)?;
+    let dir = tree.sub(MOUNTPOINT)?;
+    let flags = rustix::fs::ioctl_getflags(dir.fd()).doing("cannot read the flags of /var/shared")?;
+    rustix::fs::ioctl_setflags(dir.fd(), flags | rustix::fs::IFlags::IMMUTABLE)
+        .doing("cannot set the flags of /var/shared")
+}

@@ -1,0 +1,120 @@
+//! Facts as TOML files in the tool's own directory, one per dataset, named by its identity.
+
+use crate::domain::Facts;
+use crate::error::{Error, Result};
+use crate::sys::tree::Tree;
+use std::collections::BTreeMap;
+use std::io::Read;
+use uuid::Uuid;
+
+const DIR: &str = "facts";
+const STORE: &str = "store.toml";
+/// The newest format this bootenv understands.
+const FORMAT: u32 = 1;
+
+fn file(identity: Uuid) -> String {
+    format!("{DIR}/{identity}.toml")
+}
+
+/// Reads the facts of one dataset. No file means no facts; a damaged file is an error that names it.
+pub fn read(home: &Tree, identity: Uuid) -> Result<Facts> {
+    match home.read_text(&file(identity))? {
+        None => Ok(Facts::default()),
+        Some(text) => parse(&text).map_err(|why| damaged(identity, &why)),
+    }
+}
+
+fn parse(text: &str) -> std::result::Result<Facts, String> {
+    toml::from_str(text).map_err(|e| e.message().to_string())
+}
+
+fn damaged(identity: Uuid, why: &str) -> Error {
+    Error::failed(format!("BOOTENV/facts/{identity}.toml is damaged: {why}"))
+        .hint("`bootenv check --repair` puts it aside; only the description is lost")
+}
+
+/// Reads the facts of all datasets at once. What is damaged is told in `attention`: it must not hide a BE.
+pub fn read_all(home: &Tree, attention: &mut Vec<String>) -> Result<BTreeMap<Uuid, Facts>> {
+    let mut all = BTreeMap::new();
+    let Ok(dir) = home.sub(DIR) else { return Ok(all) };
+    let mut text = String::with_capacity(1024);
+    for name in home.list(DIR)? {
+        let Some(identity) = name.to_str().and_then(|n| n.strip_suffix(".toml")).and_then(|n| Uuid::try_parse(n).ok())
+        else {
+            continue;
+        };
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
+        let Ok(fd) = rustix::fs::openat(dir.fd(), name.as_os_str(), flags, rustix::fs::Mode::empty()) else { continue };
+        text.clear();
+        let facts = match std::fs::File::from(fd).read_to_string(&mut text) {
+            Ok(_) => parse(&text),
+            Err(e) => Err(e.to_string()),
+        };
+        match facts {
+            Ok(facts) => {
+                all.insert(identity, facts);
+            }
+            Err(why) => {
+                attention.push(format!("{}; `bootenv check --repair` puts it aside", damaged(identity, &why).message))
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The identities for which a file is there, damaged or not.
+pub fn kept(home: &Tree) -> Result<Vec<Uuid>> {
+    Ok(home.list(DIR)?.iter().filter_map(|n| Uuid::try_parse(n.to_str()?.strip_suffix(".toml")?).ok()).collect())
+}
+
+/// Writes the facts of a dataset. Facts from a newer bootenv are left alone.
+pub fn write(home: &Tree, identity: Uuid, facts: &Facts) -> Result<()> {
+    if facts.version > FORMAT {
+        return Err(Error::refused(format!(
+            "the facts of {identity} were written by a newer bootenv (format {})",
+            facts.version
+        ))
+        .hint("use the bootenv of the boot environment that runs, or a newer one"));
+    }
+    home.make_dir(DIR, 0o755)?;
+    let mut facts = facts.clone();
+    facts.version = FORMAT;
+    let text = toml::to_string(&facts).map_err(|e| Error::failed(format!("cannot write facts: {e}")))?;
+    home.write(&file(identity), text.as_bytes(), 0o644)
+}
+
+/// Forgets the facts of a dataset.
+pub fn remove(home: &Tree, identity: Uuid) -> Result<()> {
+    home.remove(&file(identity))
+}
+
+/// The store's own settings, with everything a newer bootenv may have added.
+fn store_table(home: &Tree) -> Result<toml::Table> {
+    let Some(text) = home.read_text(STORE)? else { return Ok(toml::Table::new()) };
+    let table: toml::Table = toml::from_str(&text).map_err(|e| {
+        Error::failed(format!("BOOTENV/{STORE} is damaged: {}", e.message()))
+            .hint("`bootenv check --repair` puts it aside")
+    })?;
+    Ok(table)
+}
+
+/// Adopted roots: name to path from the top of the store.
+pub fn adopted(home: &Tree) -> Result<BTreeMap<String, String>> {
+    let table = store_table(home)?;
+    let Some(toml::Value::Table(adopted)) = table.get("adopted") else { return Ok(BTreeMap::new()) };
+    Ok(adopted.iter().filter_map(|(name, path)| Some((name.clone(), path.as_str()?.to_string()))).collect())
+}
+
+/// Changes the adopted roots and keeps everything else that stands in the file.
+pub fn set_adopted(home: &Tree, adopted: &BTreeMap<String, String>) -> Result<()> {
+    let mut table = store_table(home)?;
+    let version = table.get("version").and_then(toml::Value::as_integer).unwrap_or(0);
+    if version > i64::from(FORMAT) {
+        return Err(Error::refused(format!("BOOTENV/{STORE} was written by a newer bootenv (format {version})"))
+            .hint("use the bootenv of the boot environment that runs, or a newer one"));
+    }
+    table.insert("version".into(), toml::Value::Integer(i64::from(FORMAT)));
+    let entries = adopted.iter().map(|(name, path)| (name.clone(), toml::Value::String(path.clone()))).collect();
+    table.insert("adopted".into(), toml::Value::Table(entries));
+    home.write(STORE, toml::to_string(&table).unwrap_or_default().as_bytes(), 0o644)
+}

@@ -1,0 +1,137 @@
+//! Finding the store: what `/` is on, a mounted Btrfs, a block device, or an image file.
+
+use super::btrfs::Btrfs;
+use super::{HOME, Store};
+use crate::error::{Doing, Error, Result};
+use crate::sys::loopdev::LoopDevice;
+use crate::sys::mountinfo::{self, Mount};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+
+/// A store that was found, and whether `/` is on it.
+pub struct Opened {
+    /// The store.
+    pub store: Box<dyn Store>,
+    /// Whether the running system's root is on it.
+    pub is_root: bool,
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Opened({:?})", self.store.info())
+    }
+}
+
+/// Opens the store that `what` names, or the one that `/` is on.
+pub fn open(what: Option<&Path>) -> Result<Opened> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::refused("bootenv needs root, to reach the store").hint("run it with sudo"));
+    }
+    let Some(path) = what else {
+        let mount = mount_of(Path::new("/"))?;
+        return match mount.fstype.as_str() {
+            "btrfs" => open_device(&mount.source, &mount.source.display().to_string(), &mount),
+            other => Err(Error::refused(format!("/ is on {other}, which has no boot environments"))
+                .hint("name a store: --store IMAGE, a block device, or a directory on a mounted Btrfs")),
+        };
+    };
+    let meta = std::fs::metadata(path).map_err(|e| {
+        Error::not_found(format!("there is no store {}: {}", path.display(), e.kind()))
+            .hint(format!("`bootenv init --store {} --size 4G --from ROOT` makes an image", path.display()))
+    })?;
+    let kind = meta.file_type();
+    if kind.is_file() {
+        let readonly = meta.permissions().readonly() || rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_err();
+        let device = LoopDevice::attach(path, readonly)?;
+        let block = device.path().to_path_buf();
+        let store =
+            Btrfs::open(&block, &path.display().to_string(), Some(device), readonly).map_err(|e| no_btrfs(e, path))?;
+        return Ok(Opened { store: Box::new(store), is_root: false });
+    }
+    if kind.is_block_device() {
+        let store = Btrfs::open(path, &path.display().to_string(), None, false).map_err(|e| no_btrfs(e, path))?;
+        let is_root = mount_of(Path::new("/"))
+            .is_ok_and(|m| store.is_mount_of(&m, m.root.strip_prefix("/").unwrap_or(&m.root).to_str().unwrap_or("\0")));
+        return Ok(Opened { store: Box::new(store), is_root });
+    }
+    if kind.is_dir() {
+        let full = path.canonicalize().doing_to("open", path)?;
+        let mount = mount_of(&full)?;
+        if mount.fstype != "btrfs" {
+            return Err(Error::refused(format!("{} is on {}, not on a Btrfs", path.display(), mount.fstype))
+                .hint("name an image file, a block device, or a directory on a mounted Btrfs"));
+        }
+        return open_device(&mount.source, &path.display().to_string(), &mount);
+    }
+    Err(Error::refused(format!("{} is no image file, block device or directory", path.display())))
+}
+
+fn open_device(device: &Path, name: &str, mount: &Mount) -> Result<Opened> {
+    let readonly = mount.super_options.split(',').any(|o| o == "ro");
+    let store = Btrfs::open(device, name, None, readonly)?;
+    let root = mount_of(Path::new("/"))?;
+    let is_root = store.is_mount_of(&root, root.root.strip_prefix("/").unwrap_or(&root.root).to_str().unwrap_or("\0"));
+    Ok(Opened { store: Box::new(store), is_root })
+}
+
+fn no_btrfs(e: Error, path: &Path) -> Error {
+    let what = format!("{} cannot be opened as a Btrfs", path.display());
+    match e.hint {
+        Some(_) => e,
+        None => e
+            .context(what)
+            .hint("is it a Btrfs, and whole? `btrfs check --readonly` on it tells; `bootenv init` makes a new store"),
+    }
+}
+
+/// The mount that `path` (absolute, without symlinks) is on: the last one mounted of the longest that fit.
+fn mount_of(path: &Path) -> Result<Mount> {
+    let mounts = mountinfo::own()?;
+    let best = mounts.iter().filter(|m| path.starts_with(&m.target)).max_by_key(|m| m.target.components().count());
+    best.cloned().ok_or_else(|| Error::failed(format!("{} is on no mount that can be seen", path.display())))
+}
+
+/// The store's one exclusive lock. It is let go when the guard is dropped, or the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: Flock<File>,
+}
+
+impl Lock {
+    /// Takes the lock, or says who has it.
+    pub fn take(store: &dyn Store) -> Result<Lock> {
+        match Self::try_take(store)? {
+            Ok(lock) => Ok(lock),
+            Err(holder) => Err(Error::busy(format!("another bootenv{holder} works on this store"))
+                .hint("wait until it is done, then run this again")),
+        }
+    }
+
+    /// Takes the lock if it is free; else says who has it.
+    pub fn try_take(store: &dyn Store) -> Result<Result<Lock, String>> {
+        let home = store.home()?;
+        let flags = rustix::fs::OFlags::RDWR
+            | rustix::fs::OFlags::CREATE
+            | rustix::fs::OFlags::NOFOLLOW
+            | rustix::fs::OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(home.fd(), "lock", flags, rustix::fs::Mode::from_raw_mode(0o600))
+            .doing(format_args!("cannot open {HOME}/lock"))?;
+        match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {
+            Ok(mut file) => {
+                let _ = file.set_len(0);
+                let _ = file.rewind();
+                let _ = write!(file, "{}", std::process::id());
+                Ok(Ok(Lock { _file: file }))
+            }
+            Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                Ok(Err(if pid.is_empty() { String::new() } else { format!(" (process {pid})") }))
+            }
+            Err((_, e)) => Err(e).doing(format_args!("cannot lock {HOME}/lock")),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The store: where BEs live. Nothing above this module knows which kind it is.
+
+mod btrfs;
+mod facts;
+mod find;
+
+pub use find::{Lock, Opened, open};
+
+use crate::domain::{BootEnv, Facts, StoreInfo};
+use crate::error::Result;
+use crate::sys::tree::Tree;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+/// Where BEs lie, from the top of the store.
+pub const ROOT: &str = "ROOT";
+/// The shared dataset, from the top of the store.
+pub const SHARED: &str = "SHARED";
+/// The tool's own directory, from the top of the store.
+pub const HOME: &str = "BOOTENV";
+
+/// What a store says of itself.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// The BEs with their snapshots, oldest first, without what the boot loader knows.
+    pub bes: Vec<BootEnv>,
+    /// Whether the shared dataset is there.
+    pub shared: bool,
+    /// What needs attention, in words with the repair.
+    pub attention: Vec<String>,
+}
+
+/// A store. Paths are from its top: `ROOT/blue`, `ROOT/blue@monday`.
+///
+/// Every changing call is one primitive of the store; what order they go in, and what happens when one fails,
+/// is the plan's business.
+pub trait Store {
+    /// What it is.
+    fn info(&self) -> StoreInfo;
+
+    /// Whether `init` has been here.
+    fn initialised(&self) -> bool;
+
+    /// The BEs and snapshots.
+    fn contents(&self) -> Result<Contents>;
+
+    /// The top of the store, as a directory.
+    fn top(&self) -> &Tree;
+
+    /// The tool's own directory.
+    fn home(&self) -> Result<Tree>;
+
+    /// The files of the dataset at `path`.
+    fn tree(&self, path: &str) -> Result<Tree>;
+
+    /// The kernel arguments that make the dataset at `path` the root: `root=... rootflags=...`.
+    fn root_arguments(&self, path: &str) -> String;
+
+    /// Identity of the dataset at `path`, or `None` if there is none.
+    fn identity(&self, path: &str) -> Result<Option<Uuid>>;
+
+    /// What the dataset at `path` was cloned from.
+    fn parent(&self, path: &str) -> Result<Option<Uuid>>;
+
+    /// Whether the dataset at `path` is there and read-only. A clone made read-only becomes so last, when it is whole.
+    fn is_readonly(&self, path: &str) -> Result<bool>;
+
+    /// Makes an empty dataset.
+    fn create(&self, path: &str) -> Result<()>;
+
+    /// Clones the dataset at `from`, and what is nested in it, to `to`.
+    fn clone_to(&self, from: &str, to: &str, readonly: bool) -> Result<()>;
+
+    /// Destroys the dataset at `path` and what is nested in it. It is no error if it is not there.
+    fn destroy(&self, path: &str) -> Result<()>;
+
+    /// Renames a dataset.
+    fn rename(&self, from: &str, to: &str) -> Result<()>;
+
+    /// Exchanges two datasets in one atomic step.
+    fn exchange(&self, a: &str, b: &str) -> Result<()>;
+
+    /// Makes everything done so far durable, and visible to a boot loader that reads the disk itself.
+    fn sync(&self) -> Result<()>;
+
+    /// The facts kept for the dataset with this identity.
+    fn facts(&self, identity: Uuid) -> Result<Facts>;
+
+    /// Keeps facts for a dataset, durably.
+    fn set_facts(&self, identity: Uuid, facts: &Facts) -> Result<()>;
+
+    /// Forgets the facts of a dataset that is gone.
+    fn drop_facts(&self, identity: Uuid) -> Result<()>;
+
+    /// Identities for which facts are kept.
+    fn facts_kept(&self) -> Result<Vec<Uuid>>;
+
+    /// Roots that were adopted where they lie: name to path.
+    fn adopted(&self) -> Result<BTreeMap<String, String>>;
+
+    /// Changes the adopted roots, durably.
+    fn set_adopted(&self, adopted: &BTreeMap<String, String>) -> Result<()>;
+
+    /// A detached mount of the dataset at `path`, for an alternate root.
+    fn mount(&self, path: &str) -> Result<std::os::fd::OwnedFd>;
+
+    /// Whether a mount from mountinfo shows the dataset at `path` of this store.
+    fn is_mount_of(&self, mount: &crate::sys::mountinfo::Mount, path: &str) -> bool;
+
+    /// Roots that `init` can adopt: paths where a Linux root seems to be, the running one first.
+    fn candidates(&self) -> Result<Vec<String>>;
+
+    /// Makes the layout: the directory of BEs, the shared dataset, the tool's own directory.
+    fn make_layout(&self) -> Result<()>;
+}
+
+/// The path of a BE.
+pub fn be_path(name: &str) -> String {
+    format!("{ROOT}/{name}")
+}
+
+/// The path of a snapshot of the BE at `be_path`.
+pub fn snapshot_path(be: &str, snapshot: &str) -> String {
+    format!("{ROOT}/{be}@{snapshot}")
+}

@@ -1,0 +1,8 @@
+//! The only code that touches the kernel: mounts, namespaces, ioctls, loop devices, durable writes, locks.
+
+pub mod copy;
+pub mod loopdev;
+pub mod mount;
+pub mod mountinfo;
+pub mod namespace;
+pub mod tree;

@@ -1,0 +1,238 @@
+//! A directory tree addressed by its descriptor, with every path resolved *inside* it.
+//!
+//! A BE may hold any symlink: `/boot/vmlinuz -> /etc/shadow` must not lead out of it. All lookups
+//! go through openat2(2) with `RESOLVE_IN_ROOT`, which treats the tree as a chroot does, without one.
+
+use crate::error::{Doing, Result};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
+use std::ffi::{CString, OsString};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// A directory and everything below it.
+#[derive(Debug)]
+pub struct Tree {
+    fd: OwnedFd,
+    shown: String,
+}
+
+impl Tree {
+    /// Wraps a directory's descriptor. `shown` is what error messages call it.
+    pub fn new(fd: OwnedFd, shown: impl Into<String>) -> Self {
+        Tree { fd, shown: shown.into() }
+    }
+
+    /// Opens a directory of the running system.
+    pub fn at(path: &Path) -> Result<Self> {
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing_to("open the directory", path)?;
+        Ok(Tree::new(fd, path.display().to_string()))
+    }
+
+    /// The tree at the top of a detached mount, whose own descriptor is only a place (`O_PATH`).
+    pub fn below(mount: &OwnedFd, shown: &str) -> Result<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(mount, ".", flags, Mode::empty()).doing("cannot open the mount")?;
+        Ok(Tree::new(fd, shown))
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// A path by which this process and its children reach the tree, even if it is mounted nowhere. It is good for
+    /// as long as the tree is open. The dot makes it the directory itself, not the symlink in /proc.
+    pub fn proc_path(&self) -> PathBuf {
+        use std::os::fd::AsRawFd;
+        PathBuf::from(format!("/proc/{}/fd/{}/.", std::process::id(), self.fd.as_raw_fd()))
+    }
+
+    /// What messages call `path`.
+    fn name(&self, path: &str) -> String {
+        if self.shown.is_empty() { path.to_string() } else { format!("{}/{}", self.shown.trim_end_matches('/'), path) }
+    }
+
+    fn open(&self, path: &str, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
+        let path = if path.is_empty() { "." } else { path };
+        rustix::fs::openat2(
+            &self.fd,
+            path,
+            flags | OFlags::CLOEXEC,
+            mode,
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )
+    }
+
+    /// The tree below `path`.
+    pub fn sub(&self, path: &str) -> Result<Tree> {
+        let fd = self
+            .open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())
+            .doing(format_args!("cannot open {}", self.name(path)))?;
+        Ok(Tree::new(fd, self.name(path)))
+    }
+
+    /// The parent of `path` and its last component, the parent resolved inside the tree.
+    fn parent<'a>(&self, path: &'a str) -> rustix::io::Result<(OwnedFd, &'a str)> {
+        let (dir, leaf) = path.rsplit_once('/').unwrap_or(("", path));
+        Ok((self.open(dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, leaf))
+    }
+
+    /// The whole of a file, or `None` if it is not there.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let fd = match self.open(path, OFlags::RDONLY | OFlags::NOCTTY, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+            other => other.doing(format_args!("cannot read {}", self.name(path)))?,
+        };
+        let mut bytes = Vec::new();
+        std::fs::File::from(fd).read_to_end(&mut bytes).doing(format_args!("cannot read {}", self.name(path)))?;
+        Ok(Some(bytes))
+    }
+
+    /// A file's text; bytes that are not UTF-8 are an error that names the file.
+    pub fn read_text(&self, path: &str) -> Result<Option<String>> {
+        let Some(bytes) = self.read(path)? else { return Ok(None) };
+        String::from_utf8(bytes).map(Some).map_err(|_| {
+            crate::error::Error::failed(format!("{} is not text (UTF-8)", self.name(path)))
+                .hint("mend the file, or remove it")
+        })
+    }
+
+    /// Whether something is at `path`, symlinks followed inside the tree.
+    pub fn exists(&self, path: &str) -> bool {
+        self.open(path, OFlags::PATH, Mode::empty()).is_ok()
+    }
+
+    /// The type of what is at `path` itself, or `None` if nothing is there.
+    pub fn kind(&self, path: &str) -> Result<Option<FileType>> {
+        let (dir, leaf) = match self.parent(path) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
+            other => other.doing(format_args!("cannot look at {}", self.name(path)))?,
+        };
+        match rustix::fs::statat(&dir, leaf, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
+            Err(e) => Err(e).doing(format_args!("cannot look at {}", self.name(path))),
+        }
+    }
+
+    /// Where the symlink at `path` points.
+    pub fn read_link(&self, path: &str) -> Result<String> {
+        let (dir, leaf) = self.parent(path).doing(format_args!("cannot read {}", self.name(path)))?;
+        let target: CString =
+            rustix::fs::readlinkat(&dir, leaf, Vec::new()).doing(format_args!("cannot read {}", self.name(path)))?;
+        Ok(target.to_string_lossy().into_owned())
+    }
+
+    /// The names in a directory, in no order; empty if the directory is not there.
+    pub fn list(&self, path: &str) -> Result<Vec<OsString>> {
+        let fd = match self.open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(Vec::new()),
+            other => other.doing(format_args!("cannot list {}", self.name(path)))?,
+        };
+        let mut names = Vec::new();
+        for entry in Dir::new(fd).doing(format_args!("cannot list {}", self.name(path)))? {
+            let entry = entry.doing(format_args!("cannot list {}", self.name(path)))?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(OsString::from_vec(name.to_vec()));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Makes a directory and its missing parents.
+    pub fn make_dir(&self, path: &str, mode: u32) -> Result<()> {
+        let mut at = 0;
+        loop {
+            let end = path[at..].find('/').map_or(path.len(), |n| at + n);
+            let (dir, leaf) = self.parent(&path[..end]).doing(format_args!("cannot make {}", self.name(path)))?;
+            match rustix::fs::mkdirat(&dir, leaf, Mode::from_raw_mode(mode)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(e) => return Err(e).doing(format_args!("cannot make {}", self.name(&path[..end]))),
+            }
+            if end == path.len() {
+                return Ok(());
+            }
+            at = end + 1;
+        }
+    }
+
+    /// Replaces a file as a whole: written beside, synced, renamed over, synced again. After a power cut
+    /// either the old text is there or the new one.
+    ///
+    /// The second fsync makes the rename durable on Btrfs (the log holds the new name of a synced inode)
+    /// and on FAT the directory is synced with it.
+    pub fn write(&self, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
+        let what = || format!("cannot write {}", self.name(path));
+        let (dir, leaf) = self.parent(path).doing(what())?;
+        let beside = format!("{leaf}.new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&dir, &beside, flags, Mode::from_raw_mode(mode)).doing(what())?;
+        let mut file = std::fs::File::from(fd);
+        let written = file.write_all(bytes).and_then(|()| file.sync_data());
+        if let Err(e) = written {
+            let _ = rustix::fs::unlinkat(&dir, &beside, AtFlags::empty());
+            return Err(e).doing(what());
+        }
+        rustix::fs::renameat(&dir, &beside, &dir, leaf).doing(what())?;
+        let dir = rustix::fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .doing(what())?;
+        rustix::fs::fsync(&dir).doing(what())
+    }
+
+    /// Makes a symlink, replacing a symlink that stands there.
+    pub fn symlink(&self, target: &str, path: &str) -> Result<()> {
+        let what = || format!("cannot make the symlink {}", self.name(path));
+        let (dir, leaf) = self.parent(path).doing(what())?;
+        let beside = format!("{leaf}.bootenv-new");
+        let _ = rustix::fs::unlinkat(&dir, &beside, AtFlags::empty());
+        rustix::fs::symlinkat(target, &dir, &beside).doing(what())?;
+        rustix::fs::renameat(&dir, &beside, &dir, leaf).doing(what())
+    }
+
+    /// Removes a file or symlink; it is no error if it is not there.
+    pub fn remove(&self, path: &str) -> Result<()> {
+        let (dir, leaf) = match self.parent(path) {
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            other => other.doing(format_args!("cannot remove {}", self.name(path)))?,
+        };
+        match rustix::fs::unlinkat(&dir, leaf, AtFlags::empty()) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(e) => Err(e).doing(format_args!("cannot remove {}", self.name(path))),
+        }
+    }
+
+    /// Removes an empty directory; it is no error if it is not there.
+    pub fn remove_dir(&self, path: &str) -> Result<()> {
+        let (dir, leaf) = match self.parent(path) {
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            other => other.doing(format_args!("cannot remove {}", self.name(path)))?,
+        };
+        match rustix::fs::unlinkat(&dir, leaf, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(e) => Err(e).doing(format_args!("cannot remove {}", self.name(path))),
+        }
+    }
+
+    /// Removes a directory with everything below it; it is no error if it is not there.
+    pub fn remove_tree(&self, path: &str) -> Result<()> {
+        let full = self.proc_path().join(path);
+        match std::fs::remove_dir_all(&full) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).doing(format_args!("cannot remove {}", self.name(path)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Renames within the tree; what stands at `to` is replaced if the kernel allows it.
+    pub fn rename(&self, from: &str, to: &str, flags: rustix::fs::RenameFlags) -> Result<()> {
+        let what = || format!("cannot rename {} to {}", self.name(from), to);
+        let (from_dir, from_leaf) = self.parent(from).doing(what())?;
+        let (to_dir, to_leaf) = self.parent(to).doing(what())?;
+        rustix::fs::renameat_with(&from_dir, from_leaf, &to_dir, to_leaf, flags).doing(what())
+    }
+}
