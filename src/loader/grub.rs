@@ -131,6 +131,36 @@ impl<'a> Grub<'a> {
         image
     }
 
+    /// Puts the EFI image on the ESP: under our own name, and under the one that firmware starts by itself unless that
+    /// is another loader's.
+    fn install_image(&self, esp: &Tree, notes: &mut Vec<String>) -> Result<()> {
+        let Some(image) = self.build_image()? else {
+            notes.push(
+                "GRUB for UEFI is not installed here, so no EFI image was built: install grub-efi-amd64-bin and \
+                 grub-common, then `bootenv check --repair`"
+                    .into(),
+            );
+            return Ok(());
+        };
+        let ours = esp.read(esp::OWN)?;
+        let removable = esp.read(esp::REMOVABLE)?;
+        if ours.as_ref() != Some(&image) {
+            esp.write(esp::OWN, &image, 0o644)?;
+        }
+        if removable.is_none() || removable == ours {
+            esp.make_dir("EFI/BOOT", 0o755)?;
+            esp.write(esp::REMOVABLE, &image, 0o644)?;
+        } else if removable.as_ref() != Some(&image) {
+            notes.push(format!(
+                "{} on the ESP is another loader's and stays; make a firmware boot entry for {}: \
+                 `efibootmgr --create --label bootenv --loader '\\EFI\\bootenv\\grubx64.efi'`",
+                esp::REMOVABLE,
+                esp::OWN
+            ));
+        }
+        Ok(())
+    }
+
     /// Once a machine's ESP holds the state, the stand-in in the store would only tell old stories.
     fn retire_stand_in(&self, esp: &Esp) -> Result<()> {
         match esp {
@@ -196,11 +226,6 @@ impl Loader for Grub<'_> {
 
     fn install(&self, notes: &mut Vec<String>) -> Result<()> {
         let home = self.home()?;
-        home.make_dir(DIR, 0o755)?;
-        home.write(LOGIC, LOGIC_TEXT.as_bytes(), 0o644)?;
-        if !home.exists(MENU) {
-            self.replace(&[])?;
-        }
         let esp = match self.esp()? {
             Esp::Mounted(tree) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => tree,
             Esp::Missing if self.is_root => return self.esp()?.tree().map(|_| ()),
@@ -214,27 +239,13 @@ impl Loader for Grub<'_> {
         if !matches!(esp.read(esp::GRUBENV), Ok(Some(bytes)) if GrubEnv::parse(&bytes).is_ok()) {
             esp.write(esp::GRUBENV, &GrubEnv::default().to_bytes()?, 0o644)?;
         }
-        match self.build_image()? {
-            Some(image) => {
-                esp.write(esp::OWN, &image, 0o644)?;
-                match esp.exists(esp::REMOVABLE) {
-                    false => {
-                        esp.make_dir("EFI/BOOT", 0o755)?;
-                        esp.write(esp::REMOVABLE, &image, 0o644)?;
-                    }
-                    true if esp.read(esp::REMOVABLE)?.is_some_and(|old| old != image) => notes.push(format!(
-                        "{} on the ESP is another loader's and stays; make a firmware boot entry for {}: `efibootmgr --create --label bootenv --loader '\\EFI\\bootenv\\grubx64.efi'`",
-                        esp::REMOVABLE,
-                        esp::OWN
-                    )),
-                    true => {}
-                }
-            }
-            None => notes.push(
-                "GRUB for UEFI is not installed here, so no EFI image was built: install grub-efi-amd64-bin and grub-common, then `bootenv check --repair`".into(),
-            ),
+        self.install_image(&esp, notes)?;
+        home.make_dir(DIR, 0o755)?;
+        if !home.exists(MENU) {
+            self.replace(&[])?;
         }
-        Ok(())
+        // Last, because it is what says that the loader is installed.
+        home.write(LOGIC, LOGIC_TEXT.as_bytes(), 0o644)
     }
 
     fn problems(&self) -> Vec<String> {

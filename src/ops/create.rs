@@ -58,8 +58,13 @@ fn snapshot(inventory: &Inventory, request: &Create, be: &BeName, snap: &SnapNam
     }
     describe::check(request.description.as_deref().unwrap_or(""))?;
     let facts = Facts { description: request.description.clone(), ..Facts::default() };
-    let to = snapshot_path(be.as_str(), snap.as_str());
-    Ok(Plan::new(format!("create {be}@{snap}"), Step::Clone { from: source.path.clone(), to, readonly: true, facts }))
+    let path = snapshot_path(be.as_str(), snap.as_str());
+    let clone = Step::Clone { from: source.path.clone(), to: path.clone(), readonly: true };
+    let request = format!("create {be}@{snap}");
+    Ok(match super::told(&path, facts) {
+        Some(facts) => Plan::new(request, facts).add(clone),
+        None => Plan::new(request, clone),
+    })
 }
 
 fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Result<Plan> {
@@ -98,7 +103,8 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
         _ => name.to_string(),
     };
     let entry = Step::Entry { be: name.to_string(), path: path.clone(), read: None, title, fresh: true };
-    let clone = Step::Clone { from, to: path.clone(), readonly: false, facts };
+    let clone = Step::Clone { from, to: path.clone(), readonly: false };
+    let facts = super::told(&path, facts);
     let share = source.adopted.then(|| Step::Share { path: path.clone(), be: name.to_string() });
     let request_text = format!("create {name}");
     let mut plan = match request.activate {
@@ -109,7 +115,7 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
             plan
         }
     };
-    plan.add.splice(0..0, std::iter::once(clone).chain(share));
+    plan.add.splice(0..0, std::iter::once(clone).chain(facts).chain(share));
     Ok(plan.note(format!("{name} is made from {said}")))
 }
 

@@ -1,9 +1,10 @@
 //! `destroy`: a BE or a snapshot, gone.
 
-use crate::domain::{BeName, BootEnv, Inventory, SnapName, Target};
+use crate::domain::{BeName, BootEnv, Facts, Inventory, SnapName, Snapshot, Target};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::snapshot_path;
+use uuid::Uuid;
 
 /// What is to be destroyed.
 #[derive(Debug, Clone)]
@@ -27,7 +28,10 @@ pub fn destroy(inventory: &Inventory, request: &Destroy) -> Result<Plan> {
             }
             let (be, snapshot) = inventory.snapshot(be, snap)?;
             keep_origins(inventory, be, &snapshot.name, None)?;
-            Ok(Plan::new(format!("destroy {}", request.target), destroy_snapshot(be, &snapshot.name)))
+            let (destroy, forget) = destroy_snapshot(be, snapshot);
+            let mut plan = Plan::new(format!("destroy {}", request.target), destroy);
+            plan.remove.extend(forget);
+            Ok(plan)
         }
         Target::Be(name) => destroy_be(inventory, request, name),
     }
@@ -76,9 +80,11 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
     let mut plan =
         Plan::new(format!("destroy {name}"), Step::DropEntry { be: name.to_string(), path: be.path.clone() });
     for snapshot in &be.snapshots {
-        plan.remove.push(destroy_snapshot(be, &snapshot.name));
+        let (destroy, forget) = destroy_snapshot(be, snapshot);
+        plan.remove.extend(std::iter::once(destroy).chain(forget));
     }
-    plan.remove.push(Step::Destroy { path: be.path.clone(), identity: Some(be.uuid) });
+    plan.remove.push(Step::Destroy { path: be.path.clone(), identity: be.uuid });
+    plan.remove.extend(forgotten(be.uuid, &be.facts));
     if be.adopted {
         plan.remove.push(Step::Forget { be: name.to_string() });
     }
@@ -90,7 +96,8 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
     {
         if origin.name != *name {
             keep_origins(inventory, origin, &snapshot.name, Some(name))?;
-            plan.remove.push(destroy_snapshot(origin, &snapshot.name));
+            let (destroy, forget) = destroy_snapshot(origin, snapshot);
+            plan.remove.extend(std::iter::once(destroy).chain(forget));
         }
     } else if request.origin {
         plan.notes.push(format!("{name} came from no snapshot, so -o has nothing to do"));
@@ -98,9 +105,14 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
     Ok(plan)
 }
 
-fn destroy_snapshot(be: &BootEnv, name: &SnapName) -> Step {
-    let identity = be.snapshot(name).map(|s| s.uuid);
-    Step::Destroy { path: snapshot_path(be.name.as_str(), name.as_str()), identity }
+/// The steps that destroy a snapshot, the committing one first.
+fn destroy_snapshot(be: &BootEnv, snapshot: &Snapshot) -> (Step, Option<Step>) {
+    let path = snapshot_path(be.name.as_str(), snapshot.name.as_str());
+    (Step::Destroy { path, identity: snapshot.uuid }, forgotten(snapshot.uuid, &snapshot.facts))
+}
+
+fn forgotten(identity: Uuid, facts: &Facts) -> Option<Step> {
+    (*facts != Facts::default()).then_some(Step::DropFacts { identity })
 }
 
 /// Refuses to destroy a snapshot that a BE, other than `except`, came from.

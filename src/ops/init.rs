@@ -56,12 +56,13 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
                     fresh: true,
                 });
             }
-            add.push(Step::Clone { from: found.clone(), to: path.clone(), readonly: false, facts: facts.clone() });
+            add.push(Step::Clone { from: found.clone(), to: path.clone(), readonly: false });
             notes.push(format!(
                 "{adopted} stays as it is; {name} is a copy of it with the shared directories moved, and boots next"
             ));
         }
     }
+    add.extend(super::told(&path, facts));
     add.push(Step::Share { path: path.clone(), be: name.to_string() });
     let activate = was.default.is_none() || matches!(request.origin, Origin::Found(_));
     let to = Asked { default: Some(name.to_string()), once: None, previous: was.default.clone() };
@@ -72,9 +73,6 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
         }
         false => Plan::new(format!("init {name}"), entry),
     };
-    if let (Origin::Tree(_), Some(_)) = (&request.origin, &request.description) {
-        plan.remove.push(Step::Facts { path, to: facts, was: Facts::default() });
-    }
     plan.add = add;
     plan.notes = notes;
     Ok(plan)

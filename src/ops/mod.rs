@@ -18,13 +18,19 @@ pub use init::{Init, Origin, init};
 pub use rename::rename;
 pub use rollback::rollback;
 
-use crate::domain::{BootEnv, Inventory};
+use crate::domain::{BootEnv, Facts, Inventory};
 use crate::plan::{Plan, Step};
 
 /// The step that puts or renews the menu entry of a BE that is there.
 fn entry(inventory: &Inventory, be: &BootEnv) -> Step {
     let fresh = !inventory.menu.entries.iter().any(|(id, _)| id == be.name.as_str());
     Step::Entry { be: be.name.to_string(), path: be.path.clone(), read: None, title: be.title(), fresh }
+}
+
+/// The step that keeps facts for what the plan makes at `path`, if there is anything to keep.
+fn told(path: &str, to: Facts) -> Option<Step> {
+    let was = Facts::default();
+    (to != was).then(|| Step::Facts { path: path.to_string(), to, was })
 }
 
 /// Plans the renewal of a BE's menu entry, after something in it changed.

@@ -23,12 +23,14 @@ pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName) -> Result<P
         from: snapshot_path(name.as_str(), snapshot.name.as_str()),
         to: waiting.clone(),
         readonly: false,
-        facts: be.facts.clone(),
     };
+    let facts = super::told(&waiting, be.facts.clone());
     let exchange = Step::Exchange { place: be.path.clone(), with: waiting.clone(), was: be.uuid };
-    Ok(Plan::new(format!("rollback {name}@{snap}"), exchange)
-        .add(clone)
+    let mut plan = Plan::new(format!("rollback {name}@{snap}"), exchange).add(clone);
+    plan.add.extend(facts);
+    Ok(plan
         .remove(entry(inventory, be))
-        .remove(Step::Destroy { path: waiting, identity: Some(be.uuid) })
+        .remove(Step::Destroy { path: waiting, identity: be.uuid })
+        .remove(Step::DropFacts { identity: be.uuid })
         .note(format!("what {name} became after {name}@{snap} is gone for good; its snapshots stay")))
 }

@@ -1,7 +1,7 @@
 //! The only runner of plans.
 
 use super::{Plan, Step, journal};
-use crate::domain::Asked;
+use crate::domain::{Asked, Facts};
 use crate::error::{Error, Result};
 use crate::loader::{Entry, Loader};
 use crate::shared;
@@ -111,13 +111,7 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
                 false => copy::untar(from, &into.proc_path(), "unpack the root tree", observer),
             }
         }
-        Step::Clone { from, to, readonly, facts } => {
-            store.clone_to(from, to, *readonly)?;
-            match (*facts == Default::default(), store.identity(to)?) {
-                (false, Some(identity)) => store.set_facts(identity, facts),
-                _ => Ok(()),
-            }
-        }
+        Step::Clone { from, to, readonly } => store.clone_to(from, to, *readonly),
         Step::Share { path, be } => shared::convert(*store, path, be, observer),
         Step::Fill { path } => shared::fill(*store, path),
         Step::PutAside { file } => {
@@ -137,7 +131,7 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
         Step::DropEntry { be, path } => loader.remove(be, path),
         Step::Ask { to, .. } => loader.ask(to),
         Step::Facts { path, to, .. } => match store.identity(path)? {
-            Some(identity) => store.set_facts(identity, to),
+            Some(identity) => keep(*store, identity, to),
             None => Err(Error::not_found(format!("{path} is gone"))),
         },
         Step::Rename { from, to } => match store.identity(from)? {
@@ -145,7 +139,11 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
             _ => store.rename(from, to),
         },
         Step::Exchange { place, with, .. } => store.exchange(place, with),
-        Step::Destroy { path, identity } => destroy(*store, path, *identity),
+        Step::Destroy { path, identity } => match store.identity(path)? == Some(*identity) {
+            true => store.destroy(path),
+            false => Ok(()),
+        },
+        Step::DropFacts { identity } => store.drop_facts(*identity),
     }
 }
 
@@ -157,29 +155,32 @@ fn forget(store: &dyn Store, be: &str) -> Result<()> {
     }
 }
 
-fn destroy(store: &dyn Store, path: &str, identity: Option<uuid::Uuid>) -> Result<()> {
-    let Some(found) = store.identity(path)? else { return Ok(()) };
-    if identity.is_some_and(|expected| expected != found) {
-        return Ok(());
-    }
+/// Nothing to know is kept as no file at all.
+fn keep(store: &dyn Store, identity: uuid::Uuid, facts: &Facts) -> Result<()> {
+    if *facts == Facts::default() { store.drop_facts(identity) } else { store.set_facts(identity, facts) }
+}
+
+/// Takes away what a step of the same plan made.
+fn unmake(store: &dyn Store, path: &str) -> Result<()> {
+    let Some(identity) = store.identity(path)? else { return Ok(()) };
     store.destroy(path)?;
-    store.drop_facts(found)
+    store.drop_facts(identity)
 }
 
 fn undo(world: &World<'_>, step: &Step) -> Result<()> {
     let World { store, loader } = world;
     match step {
         Step::Adopt { be, .. } => forget(*store, be),
-        Step::Import { to, .. } => destroy(*store, to, None),
+        Step::Import { to, .. } => unmake(*store, to),
         Step::Clone { from, to, .. } => match store.identity(to)? {
-            Some(_) if store.parent(to)? == store.identity(from)? => destroy(*store, to, None),
+            Some(_) if store.parent(to)? == store.identity(from)? => unmake(*store, to),
             // The plan had made sure that nothing was there: this came from someone else meanwhile.
             _ => Ok(()),
         },
         Step::Entry { be, path, fresh: true, .. } => loader.remove(be, path),
         Step::Ask { to, was } if loader.asked()? == *to => loader.ask(was),
         Step::Facts { path, was, .. } => match store.identity(path)? {
-            Some(identity) => store.set_facts(identity, was),
+            Some(identity) => keep(*store, identity, was),
             None => Ok(()),
         },
         Step::Rename { from, to } if store.identity(from)?.is_none() && store.identity(to)?.is_some() => {
@@ -210,9 +211,8 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
         Step::Rename { from, to } => store.identity(from)?.is_none() && store.identity(to)?.is_some(),
         Step::Exchange { place, was, .. } => store.identity(place)?.is_some_and(|now| now != *was),
         Step::Forget { be } => !store.adopted()?.contains_key(be),
-        Step::Destroy { path, identity } => {
-            store.identity(path)?.is_none_or(|found| identity.is_some_and(|e| e != found))
-        }
+        Step::Destroy { path, identity } => store.identity(path)? != Some(*identity),
+        Step::DropFacts { identity } => !store.facts_kept()?.contains(identity),
         Step::Adopt { be, .. } => store.adopted()?.contains_key(be),
         Step::Layout => store.initialised(),
         Step::Menu { entries } => {

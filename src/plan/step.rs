@@ -41,8 +41,6 @@ pub enum Step {
         to: String,
         /// True for a snapshot.
         readonly: bool,
-        /// What the tool is to know about it.
-        facts: Facts,
     },
     /// Move the shared directories of a new BE below `/var/shared`.
     Share {
@@ -119,12 +117,17 @@ pub enum Step {
         /// Identity of what is in the place until then.
         was: Uuid,
     },
-    /// Destroy a BE or snapshot with what is nested in it, and its facts.
+    /// Destroy a BE or snapshot with what is nested in it.
     Destroy {
         /// What.
         path: String,
-        /// Its identity: something else of the same name is left alone. `None` if it is made in this very plan.
-        identity: Option<Uuid>,
+        /// Its identity: something else of the same name is left alone.
+        identity: Uuid,
+    },
+    /// Forget the facts of what was destroyed.
+    DropFacts {
+        /// Its identity.
+        identity: Uuid,
     },
 }
 
@@ -182,6 +185,7 @@ impl fmt::Display for Step {
             Step::Rename { from, to } => write!(f, "rename {from} to {to}"),
             Step::Exchange { place, with, .. } => write!(f, "put {with} in the place of {place}"),
             Step::Destroy { path, .. } => write!(f, "destroy {path}"),
+            Step::DropFacts { identity } => write!(f, "forget what is known of {identity}"),
         }
     }
 }

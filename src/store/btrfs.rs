@@ -136,12 +136,16 @@ impl Btrfs {
             if !inside {
                 continue;
             }
-            let full = btrfs_uapi::inode::subvolid_resolve(self.top.fd(), candidate.id)
-                .doing("cannot resolve a nested subvolume")?;
-            if full.contains('\u{fffd}') {
-                return Err(Error::refused(format!("the nested subvolume {full:?} has a name that is not UTF-8"))
-                    .hint("rename it; bootenv could not take it along"));
-            }
+            let full = btrfs_uapi::inode::subvolid_resolve(self.top.fd(), candidate.id).map_err(|e| match e {
+                // The library gives paths as text only.
+                nix::errno::Errno::EINVAL => {
+                    Error::refused(format!("a subvolume nested in {base} has a name that is not UTF-8"))
+                        .hint("rename it")
+                }
+                e => Error::failed(format!("cannot resolve a subvolume nested in {base}: {}", e.desc())),
+            })?;
+            // It joins with two slashes where a directory lies between.
+            let full = full.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
             let relative = if base.is_empty() {
                 Some(full.as_str())
             } else {
@@ -227,30 +231,33 @@ impl Store for Btrfs {
         let mut snapshots: HashMap<String, Vec<Snapshot>> = HashMap::new();
         let parents_of_nested: std::collections::HashSet<u64> = all.values().map(|s| s.parent).collect();
 
-        let mut add = |name: BeName, path: String, subvolume: &Subvolume, adopted: bool| -> Result<()> {
-            let nested = match parents_of_nested.contains(&subvolume.id) {
-                true => self.nested(&all, subvolume.id, &path)?,
-                false => Vec::new(),
+        let mut add =
+            |name: BeName, path: String, subvolume: &Subvolume, adopted: bool, attention: &mut Vec<String>| {
+                let nested = match parents_of_nested.contains(&subvolume.id) {
+                    true => self.nested(&all, subvolume.id, &path).unwrap_or_else(|e| {
+                        attention.push(format!("{}: it cannot be copied or destroyed with {name}", e.message));
+                        Vec::new()
+                    }),
+                    false => Vec::new(),
+                };
+                let mountpoints: Vec<PathBuf> =
+                    mounts.iter().filter(|m| self.is_mount_of(m, &path)).map(|m| m.target.clone()).collect();
+                bes.push(BootEnv {
+                    name,
+                    uuid: subvolume.uuid,
+                    parent_uuid: subvolume.parent_uuid,
+                    adopted,
+                    created: subvolume.created,
+                    readonly: subvolume.readonly,
+                    nested,
+                    running: mountpoints.iter().any(|m| m == Path::new("/")),
+                    mountpoints,
+                    used: exclusive.get(&subvolume.id).copied(),
+                    facts: facts.remove(&subvolume.uuid).unwrap_or_default(),
+                    snapshots: Vec::new(),
+                    path,
+                });
             };
-            let mountpoints: Vec<PathBuf> =
-                mounts.iter().filter(|m| self.is_mount_of(m, &path)).map(|m| m.target.clone()).collect();
-            bes.push(BootEnv {
-                name,
-                uuid: subvolume.uuid,
-                parent_uuid: subvolume.parent_uuid,
-                adopted,
-                created: subvolume.created,
-                readonly: subvolume.readonly,
-                nested,
-                running: mountpoints.iter().any(|m| m == Path::new("/")),
-                mountpoints,
-                used: exclusive.get(&subvolume.id).copied(),
-                facts: facts.remove(&subvolume.uuid).unwrap_or_default(),
-                snapshots: Vec::new(),
-                path,
-            });
-            Ok(())
-        };
 
         let mut snapshot_items = Vec::new();
         for subvolume in all.values() {
@@ -260,7 +267,7 @@ impl Store for Btrfs {
             let shown = String::from_utf8_lossy(&subvolume.name).into_owned();
             match shown.split_once('@') {
                 None => match BeName::parse(&shown) {
-                    Ok(name) => add(name, be_path(&shown), subvolume, false)?,
+                    Ok(name) => add(name, be_path(&shown), subvolume, false, &mut attention),
                     Err(_) if shown.starts_with('.') => {}
                     Err(_) => attention.push(format!(
                         "{ROOT}/{shown:?} is left alone: that is no name for a boot environment; rename it to use it"
@@ -299,7 +306,7 @@ impl Store for Btrfs {
                 }
             };
             match BeName::parse(name) {
-                Ok(name) => add(name, path.clone(), subvolume, true)?,
+                Ok(name) => add(name, path.clone(), subvolume, true, &mut attention),
                 Err(e) => attention.push(e.message),
             }
         }

@@ -68,9 +68,24 @@ fn cp() -> Command {
     command
 }
 
+/// Ends the command when we end, however we do: a copy must not go on after recovery has begun to clear up behind it.
+#[allow(unsafe_code)]
+fn tied(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    let end_with_parent = || {
+        // SAFETY: prctl(2) with PR_SET_PDEATHSIG changes an attribute of the calling process, and nothing else.
+        match unsafe { nix::libc::prctl(nix::libc::PR_SET_PDEATHSIG, nix::libc::SIGKILL) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    };
+    // SAFETY: the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(end_with_parent) }
+}
+
 /// Runs a command that prints a line for every file it is done with.
 fn counted(mut command: Command, what: &str, total: u64, progress: &mut dyn Progress) -> Result<()> {
-    let mut child = command
+    let mut child = tied(&mut command)
         .env("LC_ALL", "C")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -111,7 +126,7 @@ pub fn untar(archive: &Path, into: &Path, what: &str, progress: &mut dyn Progres
         "--xattrs-include=*",
     ]);
     command.args(compression(&head[..got])).arg("--directory").arg(into).arg("--file=-");
-    let mut child = command
+    let mut child = tied(&mut command)
         .env("LC_ALL", "C")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -1,11 +1,24 @@
-//! The host's half of the agent protocol; the guest's half, and what the lines mean, is `guest/bootenv-test-agent`.
+//! What comes from a machine: the host's half of the agent protocol, whose other half, with what the lines mean, is
+//! `guest/bootenv-test-agent`.
 
 use std::time::Duration;
 
 #[derive(Debug, PartialEq)]
 pub enum Event {
-    Hello { boot_id: String, agent_id: String },
-    Done { id: u64, status: i32, stdout: Vec<u8>, stderr: Vec<u8> },
+    Hello {
+        boot_id: String,
+        agent_id: String,
+    },
+    Done {
+        id: u64,
+        status: i32,
+        stdout: Vec<u8>,
+        stderr: Vec<u8>,
+    },
+    /// From QEMU, not the agent: the guest has reset, or powered off.
+    Ended {
+        reset: bool,
+    },
 }
 
 /// One line from the guest. `None` for anything else, such as the half of a line a reset left.

@@ -2,28 +2,24 @@
 //!
 //! Everything here panics when it fails, for it is only ever called by tests. A panic prints the end of the serial
 //! log, and dropping a `Machine` kills the QEMU it started and removes its files.
+//!
+//! When the guest resets, QEMU is started afresh with the same disk and firmware variables: the guest cannot tell, and
+//! an emulator that has already run a kernel takes half as long again, or worse, for the next one.
 
-use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::agent::{self, Event};
 use crate::disk::Disk;
-
-/// Where Debian's and Ubuntu's `ovmf` puts the firmware and the variables that go with it.
-const FIRMWARE: [(&str, &str); 2] = [
-    ("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"),
-    ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_VARS.fd"),
-];
+use crate::qemu;
 
 #[derive(Clone, Debug)]
 pub struct Options {
     pub memory_mib: u32,
-    /// From power on, or the reset, to a running agent.
+    /// From power on, or the request to reset, to a running agent.
     pub boot: Duration,
     /// For one command, unless `run_for` says otherwise.
     pub command: Duration,
@@ -52,9 +48,9 @@ impl Output {
     }
 }
 
-pub struct Machine {
+pub struct Machine<'disk> {
+    disk: &'disk Disk,
     qemu: Arc<Mutex<Child>>,
-    monitor: ChildStdin,
     agent: UnixStream,
     events: Receiver<Event>,
     options: Options,
@@ -68,56 +64,30 @@ pub struct Machine {
 
 /// Why machines cannot run here, if they cannot.
 pub fn missing() -> Option<String> {
-    if firmware().is_none() {
+    if qemu::firmware().is_none() {
         return Some("the UEFI firmware (ovmf) is not installed".into());
     }
-    let found = |name: &str| {
-        std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|dir| dir.join(name).is_file())
-    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
     ["qemu-system-x86_64", "setpriv", "sfdisk", "mkfs.fat", "mcopy", "mkfs.btrfs", "grub-mkimage"]
         .into_iter()
         .find(|name| !found(name))
         .map(|name| format!("{name} is not installed"))
 }
 
-fn firmware() -> Option<(&'static str, &'static str)> {
-    FIRMWARE.into_iter().find(|(code, vars)| Path::new(code).exists() && Path::new(vars).exists())
-}
-
-impl Machine {
+impl<'disk> Machine<'disk> {
     /// Powers a machine on and waits for the agent.
-    pub fn boot(disk: &Disk, options: Options) -> Machine {
+    pub fn boot(disk: &'disk Disk, options: Options) -> Self {
         let started = Instant::now();
         let dir = tempfile::Builder::new().prefix("bootenv-machine-").tempdir().unwrap();
-        let (code, vars) = firmware().expect("ovmf is installed");
+        let (_, vars) = qemu::firmware().expect("ovmf is installed");
         std::fs::copy(vars, dir.path().join("vars.fd")).unwrap();
 
-        let socket = dir.path().join("agent");
-        let mut child = qemu(disk, &options, dir.path(), code, &socket);
-        let monitor = child.stdin.take().unwrap();
-        let qemu = Arc::new(Mutex::new(child));
-        kill_after(&qemu, options.total);
-        let agent = match connect(&socket, &qemu) {
-            Ok(agent) => agent,
-            Err(why) => {
-                kill(&qemu);
-                let said = std::fs::read_to_string(dir.path().join("qemu.log")).unwrap_or_default();
-                panic!("QEMU did not start: {why}\n{said}");
-            }
-        };
         let (sender, events) = channel();
-        let reader = BufReader::new(agent.try_clone().unwrap());
-        std::thread::spawn(move || {
-            for line in reader.split(b'\n').map_while(Result::ok) {
-                let Some(event) = agent::parse(&line) else { continue };
-                if sender.send(event).is_err() {
-                    break;
-                }
-            }
-        });
+        let (child, agent) = qemu::start(disk.path(), options.memory_mib, dir.path(), sender);
         let mut machine = Machine {
-            qemu,
-            monitor,
+            disk,
+            qemu: Arc::new(Mutex::new(child)),
             agent,
             events,
             deadline: started + options.total,
@@ -127,6 +97,7 @@ impl Machine {
             boot_time: Duration::ZERO,
             dir,
         };
+        qemu::kill_at(machine.deadline, &machine.qemu);
         machine.wait_boot_since(started);
         machine
     }
@@ -145,8 +116,9 @@ impl Machine {
                 Event::Done { id: done, status, stdout, stderr } if done == id => {
                     return Output { status, stdout, stderr };
                 }
-                Event::Hello { boot_id, .. } => panic!("the agent started anew (boot {boot_id}) during: {command}"),
                 Event::Done { .. } => {}
+                Event::Hello { boot_id, .. } => panic!("the agent started anew (boot {boot_id}) during: {command}"),
+                Event::Ended { reset } => panic!("the machine went down (reset: {reset}) during: {command}"),
             }
         }
     }
@@ -154,17 +126,12 @@ impl Machine {
     /// Runs a command that must succeed, and gives what it printed.
     pub fn ok(&mut self, command: &str) -> String {
         let out = self.run(command);
-        assert_eq!(
-            out.status,
-            0,
-            "{command}\n{}{}",
-            String::from_utf8_lossy(&out.stdout),
-            String::from_utf8_lossy(&out.stderr)
-        );
+        let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert_eq!(out.status, 0, "{command}\n{stdout}{stderr}");
         out.text()
     }
 
-    /// Runs a command that ends in a reset or a reboot, and waits for the next boot's agent.
+    /// Runs a command that ends in a reset, a reboot or a kexec, and waits for the next boot's agent.
     pub fn expect_reset_by(&mut self, command: &str) {
         let started = Instant::now();
         self.send(command, self.options.command);
@@ -186,26 +153,29 @@ impl Machine {
         self.wait_boot_since(Instant::now());
     }
 
-    /// The reset button: no warning to the guest.
-    pub fn reset_hard(&mut self) {
+    /// The power is cut, and comes back: what the guest has not written by now is lost.
+    pub fn power_cycle(&mut self) {
         let started = Instant::now();
-        self.monitor.write_all(b"system_reset\n").unwrap();
+        self.restart();
         self.wait_boot_since(started);
     }
 
-    /// The plug: what the guest has not written by now is lost.
+    /// The power is cut, and stays away.
     pub fn power_off_hard(self) {
-        kill(&self.qemu);
+        qemu::kill(&self.qemu);
     }
 
     /// An orderly shutdown.
     pub fn power_off(mut self) {
         self.send("systemctl poweroff", self.options.command);
         let until = Instant::now() + self.options.boot;
-        while self.qemu.lock().unwrap().try_wait().unwrap().is_none() {
-            assert!(Instant::now() < until.min(self.deadline), "the machine does not power off");
-            std::thread::sleep(Duration::from_millis(100));
+        loop {
+            match self.next_event(until, "power off") {
+                Event::Ended { reset } => break assert!(!reset, "a reset instead of power off"),
+                Event::Hello { .. } | Event::Done { .. } => {}
+            }
         }
+        self.qemu.lock().unwrap().wait().unwrap();
     }
 
     /// What the kernel calls this boot.
@@ -223,7 +193,7 @@ impl Machine {
         let id = self.next_command;
         self.next_command += 1;
         let message = agent::request(id, limit, command);
-        self.agent.write_all(&message).expect("the agent port takes a command");
+        std::io::Write::write_all(&mut self.agent, &message).expect("the agent port takes a command");
         id
     }
 
@@ -240,9 +210,12 @@ impl Machine {
 
     fn next_hello(&mut self, started: Instant) -> String {
         loop {
-            // Answers to commands sent before are of no interest any more.
-            if let Event::Hello { boot_id, .. } = self.next_event(started + self.options.boot, "the agent") {
-                return boot_id;
+            match self.next_event(started + self.options.boot, "the agent") {
+                Event::Hello { boot_id, .. } => return boot_id,
+                Event::Ended { reset: true } => self.restart(),
+                Event::Ended { reset: false } => panic!("the machine powered off instead of booting"),
+                // The answer to a command that was sent before is of no interest any more.
+                Event::Done { .. } => {}
             }
         }
     }
@@ -255,11 +228,22 @@ impl Machine {
             Err(RecvTimeoutError::Disconnected) => panic!("QEMU ended, waiting for {what}"),
         }
     }
+
+    fn restart(&mut self) {
+        assert!(Instant::now() < self.deadline, "no time left for another boot");
+        // Held throughout: the one who kills at the deadline sees the old QEMU or the new one.
+        let mut child = self.qemu.lock().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
+        let (sender, events) = channel();
+        (*child, self.agent) = qemu::start(self.disk.path(), self.options.memory_mib, self.dir.path(), sender);
+        self.events = events;
+    }
 }
 
-impl Drop for Machine {
+impl Drop for Machine<'_> {
     fn drop(&mut self) {
-        kill(&self.qemu);
+        qemu::kill(&self.qemu);
         if std::thread::panicking() {
             let log = self.serial_log();
             let lines: Vec<&str> = log.lines().collect();
@@ -270,65 +254,4 @@ impl Drop for Machine {
             eprintln!("--- end ---");
         }
     }
-}
-
-fn qemu(disk: &Disk, options: &Options, dir: &Path, code: &str, socket: &Path) -> Child {
-    let path = |name: &str| dir.join(name).display().to_string();
-    // setpriv becomes QEMU (same pid) and has the kernel end it with the thread that started it, so
-    // that a test program that is killed leaves none behind.
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
-    command.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]);
-    command.args(["-m", &options.memory_mib.to_string()]);
-    command.args(["-nodefaults", "-display", "none", "-nic", "none", "-monitor", "stdio"]);
-    command.args(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={code}")]);
-    command.args(["-drive", &format!("if=pflash,unit=1,format=raw,file={}", path("vars.fd"))]);
-    // "unsafe": the guest's flushes need not reach the host's disk. What it has written survives QEMU
-    // in the host's page cache, which is all that killing QEMU can take away.
-    let disk = disk.path().display();
-    command.args(["-drive", &format!("if=none,id=disk,format=raw,discard=unmap,cache=unsafe,file={disk}")]);
-    command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=0", "-device", "virtio-rng-pci"]);
-    command.args(["-serial", &format!("file:{}", path("serial.log"))]);
-    command.args(["-chardev", &format!("socket,id=agent,server=on,wait=off,path={}", socket.display())]);
-    command.args(["-device", "virtio-serial-pci", "-device", "virtserialport,chardev=agent,name=org.bootenv.test"]);
-    let log = std::fs::File::create(dir.join("qemu.log")).unwrap();
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log);
-    command.spawn().expect("QEMU starts")
-}
-
-fn connect(socket: &Path, qemu: &Mutex<Child>) -> Result<UnixStream, String> {
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        match UnixStream::connect(socket) {
-            Ok(stream) => return Ok(stream),
-            Err(e) if Instant::now() > until => return Err(e.to_string()),
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
-        }
-        if let Some(status) = qemu.lock().unwrap().try_wait().unwrap() {
-            return Err(status.to_string());
-        }
-    }
-}
-
-/// Through the `Child`, which knows whether it has been waited for: never a pid that is someone else's by now.
-fn kill(qemu: &Mutex<Child>) {
-    let mut child = qemu.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-fn kill_after(qemu: &Arc<Mutex<Child>>, limit: Duration) {
-    let qemu = Arc::downgrade(qemu);
-    let until = Instant::now() + limit;
-    std::thread::spawn(move || {
-        while Instant::now() < until {
-            std::thread::sleep(Duration::from_secs(1));
-            if qemu.strong_count() == 0 {
-                return;
-            }
-        }
-        if let Some(qemu) = qemu.upgrade() {
-            kill(&qemu);
-        }
-    });
 }

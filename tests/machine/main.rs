@@ -1,10 +1,11 @@
 //! The machine lane: whole machines that boot, in emulation. Needs root; says why when it cannot run.
 
 mod agent;
-#[allow(dead_code)]
+#[allow(dead_code)] // the tests of the command line will use the rest of it
 mod disk;
-#[allow(dead_code)] // the part of it that only other tests use
+#[allow(dead_code)]
 mod harness;
+mod qemu;
 mod rig;
 
 use std::time::Duration;
@@ -16,7 +17,7 @@ fn a_hand_made_disk_boots_and_takes_commands() {
     let Some(root) = rig::root_tar() else { return };
     let dir = rig::scratch();
     let disk = rig::hand_made(&root, dir.path());
-    disk.esp_write("EFI/bootenv/grubenv", &rig::grubenv(dir.path(), &["bootenv_default=blue"]));
+    disk.esp_write("EFI/bootenv/grubenv", &rig::grubenv(dir.path(), &["bootenv_default=blue", "bootenv_timeout=0"]));
 
     let mut machine = Machine::boot(&disk, Options::default());
     println!("first boot: {:?}", machine.boot_time);
@@ -42,7 +43,7 @@ fn a_hand_made_disk_boots_and_takes_commands() {
     machine.expect_reset_by("systemctl reboot");
     println!("after a reboot: {:?}", machine.boot_time);
     assert_eq!(machine.ok("findmnt -no FSROOT /"), "/ROOT/blue");
-    machine.power_off_hard();
+    machine.power_off();
 
     let env = String::from_utf8(disk.esp_read("EFI/bootenv/grubenv").unwrap()).unwrap();
     assert!(env.contains("bootenv_once=\n"), "{env}");

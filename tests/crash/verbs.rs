@@ -1,0 +1,102 @@
+//! One case for every verb that changes something.
+
+use super::{Case, check};
+use crate::lab::{Lab, sh};
+
+macro_rules! cases {
+    ($($test:ident: prepare $prepare:expr, script $script:literal, verb $verb:expr;)*) => {
+        $(#[test]
+        fn $test() {
+            check(&Case { name: stringify!($test), prepare: $prepare, script: $script, verb: $verb });
+        })*
+    };
+}
+
+cases! {
+    create: prepare &[], script "", verb &["create", "-d", "text", "blue"];
+    create_and_activate: prepare &[], script "", verb &["create", "-a", "blue"];
+    create_once_from_snapshot: prepare &[&["create", "default@one"]], script "echo two > ROOT/default/marker", verb &["create", "-t", "-e", "default@one", "blue"];
+    create_snapshot: prepare &[], script "", verb &["create", "-d", "text", "default@one"];
+    activate: prepare &[&["create", "blue"]], script "", verb &["activate", "blue"];
+    activate_once: prepare &[&["create", "blue"]], script "", verb &["activate", "-t", "blue"];
+    activate_clear: prepare &[&["create", "-t", "blue"]], script "", verb &["activate", "-T", "blue"];
+    describe: prepare &[&["create", "-d", "old", "blue"]], script "", verb &["describe", "blue", "new"];
+    describe_snapshot: prepare &[&["create", "default@one"]], script "", verb &["describe", "default@one", "new"];
+    destroy: prepare &[&["create", "-d", "x", "blue"]], script "", verb &["destroy", "blue"];
+    destroy_with_snapshots: prepare &[&["create", "blue"], &["create", "blue@one"], &["create", "-d", "x", "blue@two"]], script "", verb &["destroy", "-s", "blue"];
+    destroy_snapshot: prepare &[&["create", "default@one"]], script "", verb &["destroy", "default@one"];
+    rename_default: prepare &[&["create", "default@one"], &["create", "other"]], script "", verb &["rename", "default", "blue"];
+    rename_once: prepare &[&["create", "-t", "-d", "x", "blue"]], script "", verb &["rename", "blue", "green"];
+    rollback_default: prepare &[&["describe", "default", "x"], &["create", "default@one"]], script "echo two > ROOT/default/marker; echo two > ROOT/default/var/lib/machines/marker", verb &["rollback", "default@one"];
+    check_repair: prepare &[&["create", "blue"]], script "rm BOOTENV/grub/menu.cfg; (echo '# bootenv menu 1'; echo \"be 'default' 'ROOT/default' 'vmlinuz-6.12.1-amd64' 'initrd.img-6.12.1-amd64' 'x' 'default'\") > BOOTENV/grub/menu.cfg", verb &["check", "--repair"];
+}
+
+/// A new image is there whole or not at all, and the next try is not in the way of the last.
+#[test]
+fn init_of_an_image() {
+    let lab = Lab::empty();
+    let root = lab.path("root");
+    crate::lab::root::small(&root);
+    let verb = ["init", "--size", "256M", "--from", root.to_str().unwrap()];
+    let mut instants = 0;
+    for call in super::CALLS {
+        for nth in [1, 2, 3, 5, 8, 13, 21, 34, 55] {
+            let _ = std::fs::remove_file(&lab.image);
+            let ran = super::killed_at(&lab, &verb, call, nth);
+            if ran.status == 0 {
+                break;
+            }
+            instants += 1;
+            match lab.image.exists() {
+                true => drop(lab.bootenv(&["status"]).ok()),
+                false => drop(lab.bootenv(&verb).ok()),
+            }
+            assert_eq!(lab.names(), ["default"], "{call} {nth}");
+            lab.bootenv(&["check"]).ok();
+        }
+    }
+    println!("init of an image: {instants} instants");
+    assert!(instants > 20);
+    let left = sh(&format!("ls -A '{}'", lab.path("").display()));
+    assert!(!left.contains("partial"), "{left}");
+}
+
+/// Adopting a root that is there: it stays as it is at every instant.
+#[test]
+fn init_adopting() {
+    let lab = Lab::empty();
+    let image = lab.image.display().to_string();
+    let top = lab.path("top");
+    std::fs::create_dir(&top).unwrap();
+    sh(&format!(
+        "truncate -s 256M '{image}' && mkfs.btrfs -q '{image}' && mount -o loop '{image}' '{0}' && btrfs -q subvolume create '{0}/@rootfs'",
+        top.display()
+    ));
+    crate::lab::root::small(&top.join("@rootfs"));
+    let print = |lab: &Lab| {
+        let text = crate::lab::fingerprint(&lab.path("top/@rootfs"));
+        sh(&format!("umount '{}'", lab.path("top").display()));
+        text
+    };
+    let before = print(&lab);
+    let pristine = lab.path("pristine.img");
+    sh(&format!("cp --sparse=always '{image}' '{}'", pristine.display()));
+    let mut instants = 0;
+    for call in super::CALLS {
+        for nth in [1, 2, 3, 5, 8, 13, 21, 34, 55, 89] {
+            sh(&format!("cp --sparse=always '{}' '{image}'", pristine.display()));
+            let ran = super::killed_at(&lab, &["init"], call, nth);
+            if ran.status == 0 {
+                break;
+            }
+            instants += 1;
+            lab.bootenv(&["init"]).ok();
+            assert_eq!(lab.names(), ["rootfs", "default"], "{call} {nth}");
+            lab.bootenv(&["check"]).ok();
+            lab.top();
+            assert_eq!(print(&lab), before, "{call} {nth}: the adopted root changed");
+        }
+    }
+    println!("init adopting: {instants} instants");
+    assert!(instants > 20);
+}
