@@ -28,7 +28,7 @@ pub struct Global {
     #[arg(long, global = true)]
     pub json: bool,
     /// Show what would be done, and do nothing
-    #[arg(long, short = 'n', global = true)]
+    #[arg(long, global = true)]
     pub dry_run: bool,
     /// Tell every step
     #[arg(long, short, global = true, conflicts_with = "quiet")]

@@ -1,7 +1,7 @@
 //! `bootenv init`.
 
 use super::{Context, args};
-use crate::domain::BeName;
+use crate::domain::{BeName, kernel};
 use crate::error::{Doing, Error, Result};
 use crate::ops::{self, Origin};
 use crate::session::Session;
@@ -62,7 +62,15 @@ fn on_store(
             return Ok(false);
         }
         (None, _) => match session.store().candidates()?.into_iter().next() {
-            Some(path) => Origin::Found(path),
+            Some(path) => {
+                let files = session.store().tree(&path)?.list("boot")?;
+                let files: Vec<String> = files.into_iter().filter_map(|f| f.into_string().ok()).collect();
+                if session.is_root() && kernel::newest(&files).is_none() {
+                    return Err(Error::refused("the running root has no kernel in its own /boot, so no copy of it could boot")
+                        .hint("a separate /boot partition must become part of the root: copy it in, take its line out of fstab"));
+                }
+                Origin::Found(path)
+            }
             None => {
                 return Err(Error::refused(format!(
                     "{} holds no Linux root that could be adopted",
@@ -80,44 +88,34 @@ fn on_store(
     Ok(true)
 }
 
-/// Makes a new image under another name and renames it when it is whole, so that a half-made one is never taken for a store.
+/// Makes a new image in a file that has no name until it is whole: a half-made one is never taken for a store, and nothing is
+/// left behind however this ends (open(2), `O_TMPFILE`).
 fn new_image(cx: &mut Context, args: &args::Init, name: BeName, from: Option<PathBuf>) -> Result<()> {
+    use rustix::fs::{AtFlags, CWD, Mode, OFlags};
     let path = cx.cli.store.clone().unwrap_or_default();
     let (Some(size), Some(from)) = (&args.size, from) else {
         return Err(Error::usage(format!("{} is not there; a new image needs --size and --from", path.display()))
             .hint(format!("bootenv init --store {} --size 4G --from ROOT", path.display())));
     };
     let bytes = parse_size(size)?;
-    let (Some(leaf), dir) =
-        (path.file_name(), path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
-    else {
-        return Err(Error::usage(format!("{} is no name for an image", path.display())));
-    };
+    let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if cx.cli.dry_run {
-        let plan =
-            ops::init(None, &ops::Init { name, origin: Origin::Tree(from), description: args.description.clone() })?;
+        let origin = Origin::Tree(from);
+        let plan = ops::init(None, &ops::Init { name, origin, description: args.description.clone() })?;
         cx.out.line(format!("would make {} of {size} with a Btrfs", path.display()));
         return cx.out.plan(&plan, true);
     }
-    let partial = dir.join(format!(".{}.bootenv-partial", leaf.to_string_lossy()));
-    let made = || -> Result<()> {
-        let file = std::fs::File::create(&partial).doing_to("make", &partial)?;
-        file.set_len(bytes).doing_to("make", &partial)?;
-        drop(file);
-        make_btrfs(&partial)?;
-        let session = Session::open(Some(&partial))?;
-        on_store(cx, &session, args, name, Some(from))?;
-        Ok(())
-    };
-    let finished = made().and_then(|()| {
-        let tree = Tree::at(dir)?;
-        let (from, to) = (partial.file_name().unwrap_or_default().to_string_lossy(), leaf.to_string_lossy());
-        tree.rename(&from, &to, rustix::fs::RenameFlags::NOREPLACE)
-    });
-    if finished.is_err() {
-        let _ = std::fs::remove_file(&partial);
-    }
-    finished
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = rustix::fs::open(dir, flags, Mode::from_raw_mode(0o600)).doing_to("make an image in", dir)?;
+    rustix::fs::ftruncate(&file, bytes).doing_to("make an image in", dir)?;
+    let unnamed = Tree::new(file, path.display().to_string());
+    let here = unnamed.proc_file();
+    make_btrfs(&here)?;
+    let session = Session::open(Some(&here))?;
+    on_store(cx, &session, args, name, Some(from))?;
+    drop(session);
+    rustix::fs::fsync(unnamed.fd()).doing_to("write", &path)?;
+    rustix::fs::linkat(CWD, &here, CWD, &path, AtFlags::SYMLINK_FOLLOW).doing_to("make", &path)
 }
 
 fn make_btrfs(image: &Path) -> Result<()> {

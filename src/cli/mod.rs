@@ -65,11 +65,17 @@ impl Context {
 
 /// Parses the command line, runs the verb, and gives the exit status.
 pub fn main() -> ExitCode {
-    // A reader that goes away (`bootenv list | head`) ends us quietly, as it does every other tool.
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(e) if e.use_stderr() && std::env::args_os().any(|a| a == "--json") => {
+            let text = e.to_string();
+            let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            let error = Error::usage(message).hint("see `bootenv --help`");
+            output::error_document(&error);
+            return ExitCode::from(error.kind.exit_status());
+        }
         Err(e) => {
-            let status = if e.use_stderr() { 2 } else { 0 };
+            let status = if e.use_stderr() { Error::usage("").kind.exit_status() } else { 0 };
             let _ = e.print();
             return ExitCode::from(status);
         }

@@ -122,18 +122,21 @@ impl Output {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        let mut stderr = std::io::stderr().lock();
         if self.json {
-            let document =
-                json!({"error": {"kind": error.kind.as_str(), "message": error.message, "hint": error.hint}});
-            let _ = writeln!(stderr, "{document}");
-            return;
+            return error_document(error);
         }
+        let mut stderr = std::io::stderr().lock();
         let _ = writeln!(stderr, "bootenv: {}", error.message);
         if let Some(hint) = &error.hint {
             let _ = writeln!(stderr, "         {hint}");
         }
     }
+}
+
+/// An error as the one JSON document on standard error.
+pub fn error_document(error: &Error) {
+    let document = json!({"error": {"kind": error.kind.as_str(), "message": error.message, "hint": error.hint}});
+    let _ = writeln!(std::io::stderr(), "{document}");
 }
 
 impl Progress for Output {

@@ -59,7 +59,7 @@ pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool) 
         return Ok(Clear::Already);
     }
     let verb = if once { "activate -t" } else { "activate" };
-    Ok(Clear::Plan(Box::new(Plan::new(format!("{verb} {be}"), ask_for(inventory, be, once)).add(renewed))))
+    Ok(Clear::Plan(Box::new(Plan::new(format!("{verb} {be}"), ask_for(inventory, be, once)).adding(renewed))))
 }
 
 /// Plans the taking back of a one-shot.

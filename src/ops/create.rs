@@ -62,7 +62,7 @@ fn snapshot(inventory: &Inventory, request: &Create, be: &BeName, snap: &SnapNam
     let clone = Step::Clone { from: source.path.clone(), to: path.clone(), readonly: true };
     let request = format!("create {be}@{snap}");
     Ok(match super::told(&path, facts) {
-        Some(facts) => Plan::new(request, facts).add(clone),
+        Some(facts) => Plan::new(request, facts).adding(clone),
         None => Plan::new(request, clone),
     })
 }
@@ -116,7 +116,7 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
         }
     };
     plan.add.splice(0..0, std::iter::once(clone).chain(facts).chain(share));
-    Ok(plan.note(format!("{name} is made from {said}")))
+    Ok(plan.noting(format!("{name} is made from {said}")))
 }
 
 /// The BE that a creation copies, or whose snapshot it does.

@@ -31,7 +31,7 @@ pub fn describe(inventory: &Inventory, target: &Target, text: &str) -> Result<Pl
                 format!("describe {}", be.name),
                 Step::Facts { path: be.path.clone(), to, was: be.facts.clone() },
             )
-            .remove(entry(inventory, &renamed)))
+            .removing(entry(inventory, &renamed)))
         }
         Target::Snapshot(be, snap) => {
             let (be, snapshot) = inventory.snapshot(be, snap)?;

@@ -34,8 +34,8 @@ pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan>
         fresh,
     };
     let mut plan = Plan::new(format!("rename {from} {to}"), Step::Rename { from: old.clone(), to: new.clone() })
-        .add(entry(from, Some(old.clone()), true))
-        .add(entry(to, Some(old.clone()), true));
+        .adding(entry(from, Some(old.clone()), true))
+        .adding(entry(to, Some(old.clone()), true));
     for snapshot in &be.snapshots {
         let path = |be: &BeName| snapshot_path(be.as_str(), snapshot.name.as_str());
         plan.remove.push(Step::Rename { from: path(from), to: path(to) });

@@ -26,11 +26,11 @@ pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName) -> Result<P
     };
     let facts = super::told(&waiting, be.facts.clone());
     let exchange = Step::Exchange { place: be.path.clone(), with: waiting.clone(), was: be.uuid };
-    let mut plan = Plan::new(format!("rollback {name}@{snap}"), exchange).add(clone);
+    let mut plan = Plan::new(format!("rollback {name}@{snap}"), exchange).adding(clone);
     plan.add.extend(facts);
     Ok(plan
-        .remove(entry(inventory, be))
-        .remove(Step::Destroy { path: waiting, identity: be.uuid })
-        .remove(Step::DropFacts { identity: be.uuid })
-        .note(format!("what {name} became after {name}@{snap} is gone for good; its snapshots stay")))
+        .removing(entry(inventory, be))
+        .removing(Step::Destroy { path: waiting, identity: be.uuid })
+        .removing(Step::DropFacts { identity: be.uuid })
+        .noting(format!("what {name} became after {name}@{snap} is gone for good; its snapshots stay")))
 }

@@ -54,19 +54,19 @@ impl Plan {
     }
 
     /// With a step in the add phase.
-    pub fn add(mut self, step: Step) -> Self {
+    pub fn adding(mut self, step: Step) -> Self {
         self.add.push(step);
         self
     }
 
     /// With a step in the remove phase.
-    pub fn remove(mut self, step: Step) -> Self {
+    pub fn removing(mut self, step: Step) -> Self {
         self.remove.push(step);
         self
     }
 
     /// With something the user should know.
-    pub fn note(mut self, note: impl Into<String>) -> Self {
+    pub fn noting(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
     }

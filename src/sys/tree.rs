@@ -46,8 +46,13 @@ impl Tree {
     /// A path by which this process and its children reach the tree, even if it is mounted nowhere. It is good for
     /// as long as the tree is open. The dot makes it the directory itself, not the symlink in /proc.
     pub fn proc_path(&self) -> PathBuf {
+        self.proc_file().join(".")
+    }
+
+    /// The same without the dot, for a descriptor that is a file.
+    pub fn proc_file(&self) -> PathBuf {
         use std::os::fd::AsRawFd;
-        PathBuf::from(format!("/proc/{}/fd/{}/.", std::process::id(), self.fd.as_raw_fd()))
+        PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd()))
     }
 
     /// What messages call `path`.

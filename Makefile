@@ -1,0 +1,59 @@
+# Targets for people; the work is in tests/ and cargo.
+.PHONY: all build demo test lint pure store crash machine bench install uninstall deps
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+CARGO ?= cargo
+BIN = target/release/bootenv
+ETC = /etc
+
+all: build
+
+# Debian packages: what the build, the tool and each lane need.
+BUILD_DEPS = gcc libc6-dev libclang-dev
+RUN_DEPS = btrfs-progs grub-common grub-efi-amd64-bin
+TEST_DEPS = acl attr mandoc strace python3-minimal util-linux xz-utils zstd e2fsprogs
+MACHINE_DEPS = qemu-system-x86 ovmf mtools dosfstools mmdebstrap fdisk debian-archive-keyring
+BENCH_DEPS = snapper
+
+# Installs what is missing, and asks the network only then.
+deps:
+	@tests/install-deps $(BUILD_DEPS) $(RUN_DEPS) $(EXTRA_DEPS)
+
+build: deps
+	$(CARGO) build --release --locked
+
+demo: build
+	@tests/demo $(BIN)
+
+test:
+	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
+	@tests/run-lanes lint pure store crash machine
+
+lint pure store crash machine:
+	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
+	@tests/run-lanes $@
+
+bench:
+	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(BENCH_DEPS) mmdebstrap debian-archive-keyring"
+	$(CARGO) bench --locked --bench side_by_side
+
+install: build
+	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/bootenv
+	install -D -m 0644 man/bootenv.8 $(DESTDIR)$(PREFIX)/share/man/man8/bootenv.8
+	install -D -m 0644 man/bootenv.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/bootenv.toml.5
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	$(BIN) completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bootenv
+	$(BIN) completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_bootenv
+	$(BIN) completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bootenv.fish
+	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/kernel/postinst.d/zz-bootenv
+	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/sbin/bootenv $(DESTDIR)$(PREFIX)/share/man/man8/bootenv.8 \
+	    $(DESTDIR)$(PREFIX)/share/man/man5/bootenv.toml.5 \
+	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bootenv \
+	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_bootenv \
+	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bootenv.fish \
+	    $(DESTDIR)$(ETC)/kernel/postinst.d/zz-bootenv $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv
