@@ -127,7 +127,9 @@ impl<T, E: Into<std::io::Error>> Doing<T> for Result<T, E> {
                 Some(nix::libc::EROFS) => {
                     error.hint("the filesystem is read-only: mount it read-write (`mount -o remount,rw`) and look into `dmesg` for the reason")
                 }
-                Some(nix::libc::EPERM) | Some(nix::libc::EACCES) => error.hint("run bootenv as root"),
+                Some(nix::libc::EPERM) | Some(nix::libc::EACCES) if !nix::unistd::geteuid().is_root() => {
+                    error.hint("run bootenv as root")
+                }
                 _ => error,
             }
         })
@@ -138,11 +140,10 @@ impl<T, E: Into<std::io::Error>> Doing<T> for Result<T, E> {
     }
 }
 
-/// The operating system's words without Rust's "(os error N)".
-fn plain(e: &std::io::Error) -> String {
-    let text = e.to_string();
-    match text.find(" (os error") {
-        Some(at) => text[..at].to_string(),
-        None => text,
+/// The operating system's words, as every other tool prints them.
+pub fn plain(e: &std::io::Error) -> String {
+    match e.raw_os_error() {
+        Some(code) => nix::errno::Errno::from_raw(code).desc().to_string(),
+        None => e.to_string(),
     }
 }

@@ -41,7 +41,7 @@
 //! - `rollback` exchanges two subvolumes with one `renameat2(RENAME_EXCHANGE)`.
 //! - `rename` puts the new path into the menu before the rename and takes the old one out after it; the loader passes over
 //!   an entry whose kernel is not there, so at every instant the default can be booted.
-//! - `init` of an image works under another name and renames the file when it is whole.
+//! - `init` of an image works in a file without a name and gives it one when it is whole.
 //!
 //! Layout and loader files are the same for every plan and harmless without BEs, so undoing leaves them.
 //!

@@ -65,6 +65,11 @@ impl Session {
         Lock::take(self.store())
     }
 
+    /// Whether the tool's own directory is there: `init` came at least so far.
+    pub fn has_home(&self) -> bool {
+        self.store().top().exists(store::HOME)
+    }
+
     /// For `init`: the lock, on a store that may not have a place for one yet. `None` where nothing is to be changed.
     pub fn lock_first(&self, dry_run: bool, observer: &mut dyn Observer) -> Result<Option<Lock>> {
         if dry_run {

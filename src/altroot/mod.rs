@@ -40,6 +40,10 @@ fn assemble(store: &dyn Store, be: &BootEnv, at: &Path, readonly: bool) -> Resul
     let tree = store.tree(&be.path)?;
     let mut below = Vec::new();
     if tree.exists(MOUNTPOINT) {
+        if store.identity(SHARED)?.is_none() {
+            return Err(Error::refused("the shared dataset SHARED is missing")
+                .hint("`bootenv check --repair` makes it, filled from the pristine copies"));
+        }
         let shared = store.mount(SHARED)?;
         let attributes =
             MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
@@ -57,9 +61,9 @@ fn assemble(store: &dyn Store, be: &BootEnv, at: &Path, readonly: bool) -> Resul
 /// A directory that somebody named: it must be there, empty, and nothing else's mountpoint.
 fn usable(dir: &Path) -> Result<PathBuf> {
     let hint = "name an empty directory, or none: then bootenv makes its own";
-    let full = dir
-        .canonicalize()
-        .map_err(|e| Error::refused(format!("{} cannot be mounted on: {}", dir.display(), e.kind())).hint(hint))?;
+    let full = dir.canonicalize().map_err(|e| {
+        Error::refused(format!("{} cannot be mounted on: {}", dir.display(), crate::error::plain(&e))).hint(hint)
+    })?;
     if !full.is_dir() {
         return Err(Error::refused(format!("{} is not a directory", dir.display())).hint(hint));
     }
@@ -95,20 +99,17 @@ fn own_dir(be: &BootEnv) -> Result<PathBuf> {
     Err(Error::failed(format!("{OWN_DIR} is full of mounts")).hint("unmount some of them"))
 }
 
-/// Finds the BE that is meant by a name or by the directory it is mounted on.
-pub fn find<'i>(inventory: &'i Inventory, what: &str) -> Result<(&'i BootEnv, PathBuf)> {
+/// Finds the BE that is meant by a name or by the directory it is mounted on, and where it is mounted.
+pub fn find<'i>(inventory: &'i Inventory, what: &str) -> Result<(&'i BootEnv, Option<PathBuf>)> {
     if what.contains('/') {
         let full = Path::new(what).canonicalize().doing_to("open", Path::new(what))?;
         let found = inventory.bes.iter().find(|b| b.mountpoints.contains(&full));
         let be =
             found.ok_or_else(|| Error::not_found(format!("no boot environment of this store is mounted at {what}")))?;
-        return Ok((be, full));
+        return Ok((be, Some(full)));
     }
     let be = inventory.be(&crate::domain::BeName::parse(what)?)?;
-    match be.mountpoints.last() {
-        Some(at) => Ok((be, at.clone())),
-        None => Err(Error::refused(format!("{what} is not mounted"))),
-    }
+    Ok((be, be.mountpoints.last().cloned()))
 }
 
 /// Unmounts the BE at `at`. Without `force` nothing may use it; with it, what uses it keeps what it has open.

@@ -5,7 +5,13 @@ use std::path::PathBuf;
 
 /// Boot environments: keep several bootable copies of one Linux installation, change one, boot it, go back.
 #[derive(Debug, Parser)]
-#[command(name = "bootenv", version, about, disable_help_subcommand = true, max_term_width = 100)]
+#[command(
+    name = "bootenv",
+    version,
+    about = "Boot environments: keep several bootable copies of one Linux installation, change one, boot it, go back",
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
 pub struct Cli {
     /// Options of every verb.
     #[command(flatten)]
@@ -17,6 +23,7 @@ pub struct Cli {
 
 /// Options of every verb.
 #[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Global {
     /// The store: an image file, a block device, or a directory on a mounted Btrfs [default: what / is on]
     #[arg(long, global = true, value_name = "STORE")]
@@ -88,11 +95,11 @@ pub struct List {
     /// For scripts: no header, fields separated by one tab
     #[arg(short = 'H')]
     pub script: bool,
-    /// Sort by KEY, ascending
-    #[arg(short = 'k', value_name = "KEY", conflicts_with = "descending")]
+    /// Sort by KEY (date, name or space), ascending
+    #[arg(short = 'k', value_name = "KEY", hide_possible_values = true, conflicts_with = "descending")]
     pub ascending: Option<SortKey>,
-    /// Sort by KEY, descending
-    #[arg(short = 'K', value_name = "KEY")]
+    /// Sort by KEY (date, name or space), descending
+    #[arg(short = 'K', value_name = "KEY", hide_possible_values = true)]
     pub descending: Option<SortKey>,
     /// Show what came from what
     #[arg(long, conflicts_with_all = ["script", "ascending", "descending"])]
@@ -217,6 +224,9 @@ pub struct Unmount {
 /// `rollback`.
 #[derive(Debug, Args)]
 pub struct Rollback {
+    /// Do not ask
+    #[arg(short = 'F')]
+    pub yes: bool,
     /// The snapshot to go back to
     #[arg(value_name = "BE@SNAP")]
     pub snapshot: String,

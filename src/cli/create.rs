@@ -10,7 +10,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
     let request = ops::Create {
         name: parse(&args.name)?,
         source: parse(&args.source)?,
-        description: args.description.clone(),
+        description: args.description.clone().filter(|text| !text.is_empty()),
         activate: match (args.activate, args.once) {
             (true, _) => Activate::Default,
             (_, true) => Activate::Once,

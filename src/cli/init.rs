@@ -26,7 +26,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Init) -> Result<()> {
 /// What `--from` names, checked before anything is made.
 fn root_tree(path: &Path) -> Result<PathBuf> {
     let full = path.canonicalize().map_err(|e| {
-        Error::usage(format!("--from {}: {}", path.display(), e.kind()))
+        Error::usage(format!("--from {}: {}", path.display(), crate::error::plain(&e)))
             .hint("name a folder that holds a root, or a tar of one")
     })?;
     if full == Path::new("/") {
@@ -50,7 +50,11 @@ fn on_store(
     name: BeName,
     from: Option<PathBuf>,
 ) -> Result<bool> {
-    let lock = session.lock_first(cx.cli.dry_run, &mut cx.out)?;
+    // A store that has a home may have something begun in it; one that has none gets it only when all is decided.
+    let lock = match session.has_home() {
+        true => session.lock_first(cx.cli.dry_run, &mut cx.out)?,
+        false => None,
+    };
     let inventory = match session.store().initialised() {
         true => Some(session.inventory()?),
         false => None,
@@ -80,7 +84,14 @@ fn on_store(
             }
         },
     };
-    let plan = ops::init(inventory.as_ref(), &ops::Init { name, origin, description: args.description.clone() })?;
+    let plan = ops::init(
+        inventory.as_ref(),
+        &ops::Init { name, origin, description: args.description.clone().filter(|text| !text.is_empty()) },
+    )?;
+    let lock = match lock {
+        Some(lock) => Some(lock),
+        None => session.lock_first(cx.cli.dry_run, &mut cx.out)?,
+    };
     match lock {
         Some(lock) => cx.carry_out(session, &lock, &plan)?,
         None => cx.out.plan(&plan, true)?,
@@ -101,12 +112,19 @@ fn new_image(cx: &mut Context, args: &args::Init, name: BeName, from: Option<Pat
     let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if cx.cli.dry_run {
         let origin = Origin::Tree(from);
-        let plan = ops::init(None, &ops::Init { name, origin, description: args.description.clone() })?;
+        let plan = ops::init(
+            None,
+            &ops::Init { name, origin, description: args.description.clone().filter(|text| !text.is_empty()) },
+        )?;
         cx.out.line(format!("would make {} of {size} with a Btrfs", path.display()));
         return cx.out.plan(&plan, true);
     }
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    let file = rustix::fs::open(dir, flags, Mode::from_raw_mode(0o600)).doing_to("make an image in", dir)?;
+    let file = rustix::fs::open(dir, flags, Mode::from_raw_mode(0o600)).map_err(|e| {
+        let why = crate::error::plain(&e.into());
+        Error::failed(format!("cannot make an image in {}: {why}", dir.display()))
+            .hint("name a directory that is there, on a filesystem with O_TMPFILE (ext4, XFS, Btrfs, tmpfs)")
+    })?;
     rustix::fs::ftruncate(&file, bytes).doing_to("make an image in", dir)?;
     let unnamed = Tree::new(file, path.display().to_string());
     let here = unnamed.proc_file();

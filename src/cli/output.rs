@@ -179,7 +179,7 @@ impl Observer for Output {
     fn note(&mut self, note: &str) {
         self.notes.push(note.to_string());
         if !self.json && !self.quiet {
-            let _ = writeln!(std::io::stderr(), "bootenv: {note}");
+            let _ = writeln!(std::io::stderr(), "note: {note}");
         }
     }
 

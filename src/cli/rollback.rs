@@ -12,5 +12,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Rollback) -> Result<()> {
     };
     let (session, lock) = cx.begin()?;
     let plan = ops::rollback(&session.inventory()?, &be, &snap)?;
+    if !args.yes && !cx.cli.dry_run {
+        cx.out.confirm(&format!("Give up what {be} became after {be}@{snap}?"))?;
+    }
     cx.carry_out(&session, &lock, &plan)
 }

@@ -24,12 +24,11 @@ pub(super) fn run(cx: &mut Context) -> Result<()> {
         return Ok(());
     }
     let store = &inventory.store;
-    cx.out.line(format!(
-        "store      {} ({}, {} boot environments)",
-        cx.out.bold(&store.name),
-        store.kind,
-        inventory.bes.len()
-    ));
+    let count = match inventory.bes.len() {
+        1 => "1 boot environment".to_string(),
+        n => format!("{n} boot environments"),
+    };
+    cx.out.line(format!("store      {} ({}, {count})", cx.out.bold(&store.name), store.kind));
     if session.is_root() {
         cx.out.line(format!("running    {}", running.as_deref().unwrap_or("none of them")));
     }

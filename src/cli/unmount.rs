@@ -11,6 +11,10 @@ pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
     let inventory = session.inventory()?;
     let (be, at) = altroot::find(&inventory, &args.what)?;
     let request = format!("unmount {}", be.name);
+    let Some(at) = at else {
+        cx.out.already(&request, &format!("{} is not mounted", be.name));
+        return Ok(());
+    };
     if cx.cli.dry_run {
         cx.out.already(&request, &format!("{request} would unmount {}", at.display()));
         return Ok(());

@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     for (index, line) in text.lines().enumerate() {
         let line_number = index + 1;
-        let trimmed = line.trim();
+        let trimmed = line.trim_matches(|c: char| c.is_ascii_whitespace());
         if trimmed.is_empty() || trimmed.starts_with('#') {
             continue;
         }
@@ -71,7 +71,7 @@ pub fn adapt(text: &str, filesystem_uuid: &str, add_shared: bool) -> Result<(Str
     let entries = parse(text)?;
     let mut notes = Vec::new();
     let root = entries.iter().find(|e| e.target == "/" && e.fstype == "btrfs");
-    let mut lines: Vec<String> = text.lines().map(str::to_string).collect();
+    let mut lines: Vec<String> = text.split_inclusive('\n').map(str::to_string).collect();
     if let Some(root) = root {
         let kept: Vec<&str> =
             root.options.split(',').filter(|o| !o.starts_with("subvol=") && !o.starts_with("subvolid=")).collect();
@@ -83,14 +83,13 @@ pub fn adapt(text: &str, filesystem_uuid: &str, add_shared: bool) -> Result<(Str
         }
     }
     if add_shared && !entries.iter().any(|e| e.target.trim_end_matches('/') == "/var/shared") {
-        lines.push(format!("UUID={filesystem_uuid} /var/shared btrfs subvol=SHARED 0 0"));
+        if let Some(last) = lines.last_mut().filter(|l| !l.ends_with('\n')) {
+            last.push('\n');
+        }
+        lines.push(format!("UUID={filesystem_uuid} /var/shared btrfs subvol=SHARED 0 0\n"));
         notes.push("/etc/fstab: a line for /var/shared added".to_string());
     }
-    let mut new = lines.join("\n");
-    if !new.is_empty() {
-        new.push('\n');
-    }
-    Ok((new, notes))
+    Ok((lines.concat(), notes))
 }
 
 /// Replaces the `nth` blank-separated field of `line`, keeping the spacing around it.

@@ -14,12 +14,12 @@ pub struct Kernel {
 /// Picks the newest kernel among the file names of `/boot`: `vmlinuz-VERSION` (or `vmlinux-`, `Image-`), or a plain
 /// `vmlinuz` where no version is given, with the initrd named as Debian, Fedora, SUSE or Arch name it.
 pub fn newest(files: &[String]) -> Option<Kernel> {
-    let versions = files.iter().filter_map(|f| {
-        let version = ["vmlinuz-", "vmlinux-", "Image-"].iter().find_map(|prefix| f.strip_prefix(prefix))?;
-        let usable = !version.is_empty() && !version.starts_with("0-rescue") && !version.ends_with(".old");
-        usable.then_some((version, f))
+    // `vmlinux-` is taken only where there is no `vmlinuz-`: openSUSE keeps it beside, for crash dumps.
+    let found = ["vmlinuz-", "Image-", "vmlinux-"].iter().find_map(|prefix| {
+        let versions = files.iter().filter_map(|f| Some((f.strip_prefix(prefix)?, f)));
+        versions.filter(|(version, _)| usable(version)).max_by(|a, b| compare(a.0, b.0))
     });
-    if let Some((version, image)) = versions.max_by(|a, b| compare(a.0, b.0)) {
+    if let Some((version, image)) = found {
         let candidates = [
             format!("initrd.img-{version}"),
             format!("initramfs-{version}.img"),
@@ -32,6 +32,15 @@ pub fn newest(files: &[String]) -> Option<Kernel> {
     let image = files.iter().find(|f| *f == "vmlinuz")?;
     let initrd = ["initrd.img", "initramfs.img", "initrd"].iter().find(|c| files.iter().any(|f| f == *c));
     Some(Kernel { image: image.clone(), initrd: initrd.map(|s| s.to_string()) })
+}
+
+/// What follows the prefix is a version, and not a rescue image, a backup or a package manager's half-written file.
+fn usable(version: &str) -> bool {
+    let endings = [".old", ".bak", ".gz", ".xz", ".zst", ".debug", ".hmac", ".sig", ".new", ".tmp"];
+    !version.is_empty()
+        && !version.starts_with("0-rescue")
+        && !endings.iter().any(|e| version.ends_with(e))
+        && ![".dpkg-", ".rpm"].iter().any(|part| version.contains(part))
 }
 
 /// Orders versions as people read them: runs of digits by value, everything else by character, and a tilde
@@ -100,6 +109,19 @@ mod tests {
         assert_eq!(arch.initrd.as_deref(), Some("initramfs-linux.img"));
         assert_eq!(newest(&files(&["vmlinuz"])).unwrap().initrd, None);
         assert_eq!(newest(&files(&["grub", "efi"])), None);
+    }
+
+    #[test]
+    fn what_is_no_kernel_is_passed_over() {
+        let names = [
+            "vmlinux-6.4.0.gz",
+            "vmlinuz-6.4.0",
+            "vmlinux-6.9",
+            "vmlinuz-6.5.dpkg-new",
+            "vmlinuz-6.6.rpmsave",
+            ".vmlinuz-7.hmac",
+        ];
+        assert_eq!(newest(&files(&names)).unwrap().image, "vmlinuz-6.4.0");
     }
 
     #[test]

@@ -47,7 +47,11 @@ fn without_root(text: &str) -> String {
 /// The value of a plain `NAME="value"` line of a shell file; the last one counts.
 fn shell_value(text: &str, name: &str) -> String {
     let value = text.lines().rev().find_map(|l| l.trim().strip_prefix(name)?.strip_prefix('='));
-    value.unwrap_or("").trim().trim_matches(['"', '\'']).to_string()
+    let value = value.unwrap_or("").trim();
+    match value.chars().next() {
+        Some(quote @ ('"' | '\'')) => value[1..].split(quote).next().unwrap_or("").to_string(),
+        _ => value.split(|c: char| c.is_whitespace() || c == '#').next().unwrap_or("").to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -68,5 +72,7 @@ mod tests {
         assert_eq!(shell_value(text, "GRUB_CMDLINE_LINUX"), "a b");
         assert_eq!(shell_value(text, "GRUB_CMDLINE_LINUX_DEFAULT"), "quiet");
         assert_eq!(shell_value(text, "OTHER"), "");
+        assert_eq!(shell_value("X=\"a b\" # said \"c\"\n", "X"), "a b");
+        assert_eq!(shell_value("X=a # b\n", "X"), "a");
     }
 }

@@ -59,7 +59,11 @@ pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool) 
         return Ok(Clear::Already);
     }
     let verb = if once { "activate -t" } else { "activate" };
-    Ok(Clear::Plan(Box::new(Plan::new(format!("{verb} {be}"), ask_for(inventory, be, once)).adding(renewed))))
+    let then = inventory.next.default.as_deref().unwrap_or("nothing");
+    let note = if once { format!("{be} boots next, once; then {then} again") } else { format!("{be} boots next") };
+    Ok(Clear::Plan(Box::new(
+        Plan::new(format!("{verb} {be}"), ask_for(inventory, be, once)).adding(renewed).noting(note),
+    )))
 }
 
 /// Plans the taking back of a one-shot.

@@ -27,7 +27,8 @@ pub fn destroy(inventory: &Inventory, request: &Destroy) -> Result<Plan> {
                 return Err(Error::usage("-s and -o are for boot environments, not for snapshots"));
             }
             let (be, snapshot) = inventory.snapshot(be, snap)?;
-            keep_origins(inventory, be, &snapshot.name, None)?;
+            // After a rollback a BE comes from its own snapshot, and can do without it.
+            keep_origins(inventory, be, &snapshot.name, Some(&be.name))?;
             let (destroy, forget) = destroy_snapshot(be, snapshot);
             let mut plan = Plan::new(format!("destroy {}", request.target), destroy);
             plan.remove.extend(forget);

@@ -57,9 +57,7 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
                 });
             }
             add.push(Step::Clone { from: found.clone(), to: path.clone(), readonly: false });
-            notes.push(format!(
-                "{adopted} stays as it is; {name} is a copy of it with the shared directories moved, and boots next"
-            ));
+            notes.push(format!("{adopted} stays as it is; {name} is a copy of it with the shared directories moved"));
         }
     }
     add.extend(super::told(&path, facts));
@@ -74,6 +72,10 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
         false => Plan::new(format!("init {name}"), entry),
     };
     plan.add = add;
+    notes.push(match activate {
+        true => format!("{name} is made and boots next"),
+        false => format!("{name} is made"),
+    });
     plan.notes = notes;
     Ok(plan)
 }

@@ -9,9 +9,6 @@ use crate::store::{be_path, snapshot_path};
 /// that at every instant the default can be booted.
 pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan> {
     let be = inventory.be(from)?;
-    if from == to {
-        return Err(Error::refused(format!("{from} is called that already")));
-    }
     if inventory.find(to).is_some() {
         return Err(Error::refused(format!("the boot environment {to} exists"))
             .hint("choose another name, or destroy it first"));

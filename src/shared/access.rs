@@ -34,5 +34,5 @@ fn append(tree: &Tree, path: &str, lines: &[String]) -> Result<()> {
         text.push('\n');
     }
     missing.iter().for_each(|l| text.push_str(&format!("{l}\n")));
-    tree.write(path, text.as_bytes(), 0o644)
+    tree.edit(path, text.as_bytes())
 }

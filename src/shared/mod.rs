@@ -1,6 +1,7 @@
 //! The shared dataset: moving a BE's shared directories into it, and filling it, without ever overwriting.
 
 mod access;
+mod links;
 
 use crate::domain::fstab;
 use crate::domain::shared::{
@@ -67,7 +68,7 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
     let (text, notes) = fstab::adapt(&fstab_text, &store.info().uuid, true)?;
     if text != fstab_text {
         tree.make_dir("etc", 0o755)?;
-        tree.write("etc/fstab", text.as_bytes(), 0o644)?;
+        tree.edit("etc/fstab", text.as_bytes())?;
     }
     notes.iter().for_each(|n| observer.note(&format!("{be}: {n}")));
     if tree.exists("usr/lib/systemd") || tree.exists("lib/systemd") || tree.exists("etc/systemd") {
@@ -100,7 +101,8 @@ fn keep_pristine(tree: &Tree, names: &[&str], observer: &mut dyn Observer) -> Re
     tree.make_dir(PRISTINE, 0o755)?;
     let into = tree.sub(PRISTINE)?;
     let missing: Vec<&str> = names.iter().copied().filter(|n| !into.exists(n)).collect();
-    let sources: Vec<_> = missing.iter().map(|n| tree.proc_path().join("var").join(n)).collect();
+    let var = tree.sub("var")?;
+    let sources: Vec<_> = missing.iter().map(|n| var.proc_path().join(n)).collect();
     copy::into_dir(&sources, &into.proc_path(), "keep the pristine copy", observer)?;
     let Some(owned) = owned_by_packages(tree)? else { return Ok(()) };
     for name in &missing {
@@ -141,11 +143,15 @@ fn prune(dir: &Path, shown: &str, owned: &HashSet<String>) -> Result<()> {
 /// Copies (by reflink) what is in the BE's directories into the shared dataset. In one go where nothing is there
 /// yet, so that hard links hold; else entry by entry, and what is there wins.
 fn move_data(tree: &Tree, shared: &Tree, names: &[&str], be: &str, observer: &mut dyn Observer) -> Result<()> {
+    let var = tree.sub("var")?;
     let (fresh, old): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|n| matches!(shared.kind(n), Ok(None)));
-    let sources: Vec<_> = fresh.iter().map(|n| tree.proc_path().join("var").join(n)).collect();
+    let sources: Vec<_> = fresh.iter().map(|n| var.proc_path().join(n)).collect();
     copy::into_dir(&sources, &shared.proc_path(), "move the shared directories", observer)?;
+    for name in fresh {
+        links::adjust(&shared.proc_path().join(name), &["var", name])?;
+    }
     for name in old {
-        let kept = merge(&tree.proc_path().join("var").join(name), &shared.proc_path().join(name), Some(be))?;
+        let kept = merge(&var.proc_path().join(name), &shared.proc_path().join(name), &["var", name], Some(be))?;
         kept.iter().for_each(|k| observer.note(&format!("/var/shared/{name}: what {be} had is kept beside as {k}")));
     }
     Ok(())
@@ -164,9 +170,10 @@ pub fn fill(store: &dyn Store, path: &str) -> Result<()> {
                 None => {
                     shared.make_dir(name, 0o755)?;
                     copy::contents(&from.proc_path(), &to, "fill the shared dataset", &mut copy::Unwatched)?;
+                    links::adjust(&to, &["var", name])?;
                 }
                 Some(FileType::Directory) => {
-                    merge(&from.proc_path(), &to, None)?;
+                    merge(&from.proc_path(), &to, &["var", name], None)?;
                 }
                 Some(_) => {}
             }
@@ -175,32 +182,35 @@ pub fn fill(store: &dyn Store, path: &str) -> Result<()> {
     Ok(())
 }
 
-/// Copies what is in `from` and not in `to`. A file that is in both and differs is kept beside the one that is there, if `be`
-/// says what to call it. Returns the names of those.
-fn merge(from: &Path, to: &Path, be: Option<&str>) -> Result<Vec<String>> {
+/// Copies what is in `from`, which is or was at `at` from the root, and not in `to`. What is in both and differs is kept
+/// beside the one that is there, if `be` says what to call it. Returns the names of those.
+fn merge(from: &Path, to: &Path, at: &[&str], be: Option<&str>) -> Result<Vec<String>> {
     let mut kept = Vec::new();
     for entry in std::fs::read_dir(from).doing_to("read", from)? {
         let entry = entry.doing_to("read", from)?;
         let there = to.join(entry.file_name());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let inside: Vec<&str> = at.iter().copied().chain([name.as_str()]).collect();
         let kind = entry.file_type().doing_to("look at", &entry.path())?;
         match std::fs::symlink_metadata(&there) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 copy::into_dir(&[entry.path()], to, "merge the shared directories", &mut copy::Unwatched)?;
+                links::adjust(&there, &inside)?;
             }
             Err(e) => return Err(e).doing_to("look at", &there),
-            Ok(meta) if meta.is_dir() && kind.is_dir() => kept.extend(merge(&entry.path(), &there, be)?),
-            Ok(meta) => {
+            Ok(meta) if meta.is_dir() && kind.is_dir() => kept.extend(merge(&entry.path(), &there, &inside, be)?),
+            Ok(_) => {
                 let Some(be) = be else { continue };
-                let same = meta.is_file() && kind.is_file() && same_bytes(&entry.path(), &there);
-                let beside = format!("{}.from-{be}", entry.file_name().to_string_lossy());
-                if !same && std::fs::symlink_metadata(to.join(&beside)).is_err() {
+                let beside = to.join(format!("{name}.from-{be}"));
+                if !same(&entry.path(), &there, &inside) && std::fs::symlink_metadata(&beside).is_err() {
                     copy::contents(
                         &entry.path(),
-                        &to.join(&beside),
+                        &beside,
                         "keep what arrived beside what is there",
                         &mut copy::Unwatched,
                     )?;
-                    kept.push(beside);
+                    links::adjust(&beside, &inside)?;
+                    kept.push(format!("{name}.from-{be}"));
                 }
             }
         }
@@ -208,9 +218,20 @@ fn merge(from: &Path, to: &Path, be: Option<&str>) -> Result<Vec<String>> {
     Ok(kept)
 }
 
-fn same_bytes(a: &Path, b: &Path) -> bool {
-    let size = |p: &Path| std::fs::metadata(p).map(|m| m.len()).ok();
-    size(a) == size(b) && matches!((std::fs::read(a), std::fs::read(b)), (Ok(x), Ok(y)) if x == y)
+/// Whether two things say the same: files by content, symlinks by target, everything else by kind.
+fn same(arrived: &Path, there: &Path, at: &[&str]) -> bool {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let (Ok(a), Ok(b)) = (std::fs::symlink_metadata(arrived), std::fs::symlink_metadata(there)) else { return false };
+    if a.is_file() && b.is_file() {
+        return a.len() == b.len()
+            && matches!((std::fs::read(arrived), std::fs::read(there)), (Ok(x), Ok(y)) if x == y);
+    }
+    if a.is_symlink() && b.is_symlink() {
+        let target = |p: &Path| std::fs::read_link(p).ok();
+        return target(arrived).map(|t| links::adjusted(&t, at)) == target(there);
+    }
+    let (x, y) = (a.file_type(), b.file_type());
+    x == y && !x.is_dir() && (a.rdev() == b.rdev() || x.is_fifo() || x.is_socket())
 }
 
 /// The empty directory the shared dataset is mounted on. Immutable, so that nothing can ever be written

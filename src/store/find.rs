@@ -39,7 +39,7 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
         };
     };
     let meta = std::fs::metadata(path).map_err(|e| {
-        Error::not_found(format!("there is no store {}: {}", path.display(), e.kind()))
+        Error::not_found(format!("there is no store {}: {}", path.display(), crate::error::plain(&e)))
             .hint(format!("`bootenv init --store {} --size 4G --from ROOT` makes an image", path.display()))
     })?;
     let kind = meta.file_type();

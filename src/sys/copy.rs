@@ -188,6 +188,7 @@ fn finish(
     ));
     Err(match errors.contains("No space left on device") {
         true => error.hint("the store is full: make it larger, or destroy a boot environment first"),
+        false if what.starts_with("unpack") => error.hint("is it a tar of a root, and whole? `tar -tf` on it tells"),
         false => error,
     })
 }

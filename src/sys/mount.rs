@@ -35,7 +35,7 @@ pub fn detached(fstype: &str, device: &Path, options: &[(&str, &str)], readonly:
     };
     if let Err(e) = configure() {
         let told = kernel_words(&fs);
-        let told = if told.is_empty() { std::io::Error::from(e).to_string() } else { told };
+        let told = if told.is_empty() { crate::error::plain(&e.into()) } else { told };
         return Err(Error::failed(format!("cannot mount {} as {fstype}: {told}", device.display())));
     }
     let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };

@@ -171,13 +171,24 @@ impl Tree {
     /// The second fsync makes the rename durable on Btrfs (the log holds the new name of a synced inode)
     /// and on FAT the directory is synced with it.
     pub fn write(&self, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
+        self.write_like(path, bytes, mode, |_| Ok(()))
+    }
+
+    fn write_like(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        mode: u32,
+        prepare: impl FnOnce(&OwnedFd) -> rustix::io::Result<()>,
+    ) -> Result<()> {
         let what = || format!("cannot write {}", self.name(path));
         let (dir, leaf) = self.parent(path).doing(what())?;
         let beside = format!("{leaf}.new");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&dir, &beside, flags, Mode::from_raw_mode(mode)).doing(what())?;
+        let prepared = prepare(&fd).map_err(std::io::Error::from);
         let mut file = std::fs::File::from(fd);
-        let written = file.write_all(bytes).and_then(|()| file.sync_data());
+        let written = prepared.and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_data());
         if let Err(e) = written {
             let _ = rustix::fs::unlinkat(&dir, &beside, AtFlags::empty());
             return Err(e).doing(what());
@@ -224,13 +235,40 @@ impl Tree {
 
     /// Removes a directory with everything below it; it is no error if it is not there.
     pub fn remove_tree(&self, path: &str) -> Result<()> {
-        let full = self.proc_path().join(path);
+        let (dir, leaf) = match self.parent(path) {
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
+            other => other.doing(format_args!("cannot remove {}", self.name(path)))?,
+        };
+        let full = Tree::new(dir, "").proc_path().join(leaf);
+        let gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
         match std::fs::remove_dir_all(&full) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).doing(format_args!("cannot remove {}", self.name(path)))
+            Err(e) if gone(&e) => Ok(()),
+            // Hardened servers make logs append-only.
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                thaw(&full);
+                std::fs::remove_dir_all(&full).doing(format_args!("cannot remove {}", self.name(path)))
             }
-            _ => Ok(()),
+            other => other.doing(format_args!("cannot remove {}", self.name(path))),
         }
+    }
+
+    /// Replaces the text of a file that is not ours and keeps its owner, mode and extended attributes.
+    pub fn edit(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let what = || format!("cannot write {}", self.name(path));
+        let old = match self.open(path, OFlags::RDONLY, Mode::empty()) {
+            Err(rustix::io::Errno::NOENT) => return self.write(path, bytes, 0o644),
+            other => other.doing(what())?,
+        };
+        let stat = rustix::fs::fstat(&old).doing(what())?;
+        self.write_like(path, bytes, stat.st_mode & 0o7777, |new| {
+            rustix::fs::fchown(
+                new,
+                Some(rustix::fs::Uid::from_raw(stat.st_uid)),
+                Some(rustix::fs::Gid::from_raw(stat.st_gid)),
+            )?;
+            rustix::fs::fchmod(new, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+            copy_attributes(&old, new)
+        })
     }
 
     /// Renames within the tree; what stands at `to` is replaced if the kernel allows it.
@@ -240,4 +278,44 @@ impl Tree {
         let (to_dir, to_leaf) = self.parent(to).doing(what())?;
         rustix::fs::renameat_with(&from_dir, from_leaf, &to_dir, to_leaf, flags).doing(what())
     }
+}
+
+/// Takes the immutable and append-only flags off everything below a directory (ioctl_iflags(2)). What cannot be
+/// opened keeps them, and the removal that follows says so.
+fn thaw(dir: &Path) {
+    let keep = |flags: rustix::fs::IFlags| flags - rustix::fs::IFlags::IMMUTABLE - rustix::fs::IFlags::APPEND;
+    let open = |path: &Path| {
+        rustix::fs::open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+    };
+    let take_off = |path: &Path| {
+        if let Ok(fd) = open(path)
+            && let Ok(flags) = rustix::fs::ioctl_getflags(&fd)
+            && keep(flags) != flags
+        {
+            let _ = rustix::fs::ioctl_setflags(&fd, keep(flags));
+        }
+    };
+    take_off(dir);
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => thaw(&entry.path()),
+            Ok(kind) if kind.is_file() => take_off(&entry.path()),
+            _ => {}
+        }
+    }
+}
+
+/// Copies extended attributes, ACLs among them.
+fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+    let mut names = vec![0u8; 64 << 10];
+    let length = match rustix::fs::flistxattr(from, &mut names[..]) {
+        Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    let mut value = vec![0u8; 64 << 10];
+    for name in names[..length].split(|b| *b == 0).filter(|n| !n.is_empty()) {
+        let size = rustix::fs::fgetxattr(from, name, &mut value[..])?;
+        rustix::fs::fsetxattr(to, name, &value[..size], rustix::fs::XattrFlags::empty())?;
+    }
+    Ok(())
 }
