@@ -15,8 +15,9 @@ pub(super) fn run(cx: &mut Context, args: &args::Activate) -> Result<()> {
     let outcome = match args.clear {
         true => ops::clear_once(&inventory, &name)?,
         false => {
-            let bootable = bootable(&session, &inventory, &name)?;
-            ops::activate(&inventory, &name, args.once, bootable)?
+            let now = describe(&session, &inventory, &name)?;
+            let current = session.loader().entries()?.contains(&now);
+            ops::activate(&inventory, &name, args.once, now.bootable(session.store()), current)?
         }
     };
     match outcome {
@@ -33,8 +34,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Activate) -> Result<()> {
     }
 }
 
-/// Whether the BE has what a boot loader needs.
-pub(super) fn bootable(session: &Session, inventory: &Inventory, name: &BeName) -> Result<bool> {
+/// The menu entry of a BE as it should be now.
+pub(super) fn describe(session: &Session, inventory: &Inventory, name: &BeName) -> Result<Entry> {
     let be = inventory.be(name)?;
-    Ok(Entry::describe(session.store(), name.as_str(), &be.path, &be.path, be.title())?.bootable(session.store()))
+    Entry::describe(session.store(), name.as_str(), &be.path, &be.path, be.title())
 }

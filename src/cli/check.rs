@@ -36,6 +36,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
     let inventory = session.inventory()?;
     found.extend(inventory.attention.iter().chain(&inventory.menu.problems).cloned());
     found.extend(problems.stale.iter().map(|be| format!("the menu entry of {be} does not say what is in its /boot")));
+    found.extend(problems.unreadable.iter().cloned());
     found.extend(problems.orphans.iter().map(|file| format!("BOOTENV/{file} describes something that is gone")));
     let plan = ops::repair(&inventory, &problems);
     let healthy = found.is_empty();
@@ -49,7 +50,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
     let left = match mend && !healthy {
         true => {
             let inventory = session.inventory()?;
-            inventory.attention.into_iter().chain(inventory.menu.problems).collect()
+            inventory.attention.into_iter().chain(inventory.menu.problems).chain(problems.unreadable.clone()).collect()
         }
         false => found.clone(),
     };
@@ -94,9 +95,12 @@ fn look(session: &Session) -> Result<Problems> {
     }
     if let Ok(entries) = session.loader().entries() {
         for be in &contents.bes {
-            let now = Entry::describe(store, be.name.as_str(), &be.path, &be.path, be.title())?;
-            if entries.iter().any(|e| e.id == now.id) && !entries.contains(&now) {
-                problems.stale.push(be.name.to_string());
+            match Entry::describe(store, be.name.as_str(), &be.path, &be.path, be.title()) {
+                Ok(now) if entries.iter().any(|e| e.id == now.id) && !entries.contains(&now) => {
+                    problems.stale.push(be.name.to_string());
+                }
+                Ok(_) => {}
+                Err(e) => problems.unreadable.push(format!("{}: {}", be.name, e.message)),
             }
         }
     }

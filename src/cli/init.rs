@@ -133,7 +133,7 @@ fn new_image(cx: &mut Context, args: &args::Init, name: BeName, from: Option<Pat
     on_store(cx, &session, args, name, Some(from))?;
     drop(session);
     rustix::fs::fsync(unnamed.fd()).doing_to("write", &path)?;
-    rustix::fs::linkat(CWD, &here, CWD, &path, AtFlags::SYMLINK_FOLLOW).doing_to("make", &path)
+    rustix::fs::linkat(CWD, &*here, CWD, &path, AtFlags::SYMLINK_FOLLOW).doing_to("make", &path)
 }
 
 fn make_btrfs(image: &Path) -> Result<()> {

@@ -16,7 +16,10 @@ pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
         inventory.be(name)?;
     }
     sort(&mut inventory.bes, args);
-    let chosen: Vec<&BootEnv> = inventory.bes.iter().filter(|b| only.as_ref().is_none_or(|n| b.name == *n)).collect();
+    let chosen: Vec<&BootEnv> = match &only {
+        Some(name) if args.tree => descendants(&inventory, name),
+        _ => inventory.bes.iter().filter(|b| only.as_ref().is_none_or(|n| b.name == *n)).collect(),
+    };
     if cx.out.is_json() {
         cx.out.document(&document(&inventory, &chosen));
     } else {
@@ -62,7 +65,7 @@ fn document(inventory: &Inventory, chosen: &[&BootEnv]) -> Value {
                 "active_now": be.running,
                 "active_on_reboot": inventory.is_default(&be.name),
                 "active_once": inventory.is_once(&be.name),
-                "mountpoint": be.mountpoints.first(),
+                "mountpoint": be.mountpoints.first().map(|m| m.to_string_lossy()),
                 "used_bytes": be.used,
                 "created": utc(be.created),
                 "description": be.facts.description,
@@ -151,11 +154,36 @@ fn flags(inventory: &Inventory, be: &BootEnv) -> String {
     if text.is_empty() { "-".into() } else { text }
 }
 
+/// A BE and what came from it, directly or not.
+fn descendants<'i>(inventory: &'i Inventory, name: &BeName) -> Vec<&'i BootEnv> {
+    let mut found = vec![name.as_str()];
+    loop {
+        let more: Vec<&str> = inventory
+            .bes
+            .iter()
+            .filter(|b| {
+                !found.contains(&b.name.as_str())
+                    && came_from(inventory, b).is_some_and(|p| found.contains(&p.as_str()))
+            })
+            .map(|b| b.name.as_str())
+            .collect();
+        if more.is_empty() {
+            return inventory.bes.iter().filter(|b| found.contains(&b.name.as_str())).collect();
+        }
+        found.extend(more);
+    }
+}
+
+/// The BE that a BE, or the snapshot it was made from, belongs to.
+fn came_from(inventory: &Inventory, be: &BootEnv) -> Option<String> {
+    let origin = inventory.origin(be)?;
+    let parent = origin.split('@').next().unwrap_or("").to_string();
+    (parent != be.name.as_str()).then_some(parent)
+}
+
 /// BEs below what they came from, with their depth.
 fn by_origin<'b>(inventory: &Inventory, chosen: &[&'b BootEnv]) -> Vec<(&'b BootEnv, usize)> {
-    let parent = |be: &BootEnv| {
-        inventory.origin(be).map(|o| o.split('@').next().unwrap_or("").to_string()).filter(|p| p != be.name.as_str())
-    };
+    let parent = |be: &BootEnv| came_from(inventory, be);
     let mut out: Vec<(&BootEnv, usize)> = Vec::new();
     fn place<'b>(
         be: &'b BootEnv,

@@ -15,7 +15,10 @@ pub(super) fn run(cx: &mut Context, args: &args::Mount) -> Result<()> {
                 "what runs writes to it at the same time; leave -s out, and change shared data where the system runs",
             ));
         }
-        other => return Err(Error::usage(format!("-s {other}: only ro is known"))),
+        other => {
+            return Err(Error::usage(format!("-s {other}: only ro is known"))
+                .hint("leave -s out: the shared dataset is mounted read-only"));
+        }
     }
     let (session, _lock) = cx.begin()?;
     let inventory = session.inventory()?;
@@ -32,7 +35,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Mount) -> Result<()> {
     match cx.out.is_json() {
         true => cx
             .out
-            .document(&json!({"version": 1, "request": format!("mount {name}"), "changed": true, "mountpoint": at})),
+            .document(&json!({"version": 1, "request": format!("mount {name}"), "changed": true, "mountpoint": at.to_string_lossy()})),
         false => cx.out.raw(at.display().to_string()),
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! `bootenv rollback`.
 
 use super::{Context, args};
+use crate::altroot;
 use crate::domain::Target;
 use crate::error::{Error, Result};
 use crate::ops;
@@ -11,7 +12,9 @@ pub(super) fn run(cx: &mut Context, args: &args::Rollback) -> Result<()> {
             .hint("name one as BE@SNAP; `bootenv list -s` shows them"));
     };
     let (session, lock) = cx.begin()?;
-    let plan = ops::rollback(&session.inventory()?, &be, &snap)?;
+    let inventory = session.inventory()?;
+    let elsewhere = altroot::mounted_elsewhere(session.store(), inventory.be(&be)?)?;
+    let plan = ops::rollback(&inventory, &be, &snap, elsewhere.as_deref())?;
     if !args.yes && !cx.cli.dry_run {
         cx.out.confirm(&format!("Give up what {be} became after {be}@{snap}?"))?;
     }

@@ -5,6 +5,7 @@ use crate::altroot;
 use crate::error::Result;
 use crate::loader::Entry;
 use crate::ops;
+use crate::plan::execute::Observer;
 
 pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
     let (session, lock) = cx.begin()?;
@@ -21,12 +22,17 @@ pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
     }
     altroot::unmount(be, &at, args.force)?;
     // A package manager may have changed the kernel in it.
-    let now = Entry::describe(session.store(), be.name.as_str(), &be.path, &be.path, be.title())?;
-    if session.loader().entries().is_ok_and(|entries| !entries.contains(&now)) {
-        session.run(&lock, &ops::renew(&inventory, be), &mut cx.out)?;
+    match Entry::describe(session.store(), be.name.as_str(), &be.path, &be.path, be.title()) {
+        Ok(now) if session.loader().entries().is_ok_and(|entries| !entries.contains(&now)) => {
+            session.run(&lock, &ops::renew(&inventory, be), &mut cx.out)?;
+        }
+        Ok(_) => {}
+        Err(e) => cx.out.note(&format!("the menu entry of {} stays as it was: {}", be.name, e.message)),
     }
     if cx.out.is_json() {
-        cx.out.document(&serde_json::json!({"version": 1, "request": request, "changed": true, "mountpoint": at}));
+        cx.out.document(
+            &serde_json::json!({"version": 1, "request": request, "changed": true, "mountpoint": at.to_string_lossy()}),
+        );
     }
     Ok(())
 }

@@ -39,7 +39,7 @@ impl Esp {
         let uuid = store.info().uuid;
         let mut unclaimed = None;
         for mount in mountinfo::own()?.into_iter().filter(|m| m.fstype == "vfat" && m.root == Path::new("/")) {
-            let Ok(tree) = Tree::at(&mount.target) else { continue };
+            let Ok(tree) = Tree::at(&mount.target).map(Tree::on_fat) else { continue };
             match tree.read(STUB) {
                 Ok(Some(stub)) if String::from_utf8_lossy(&stub).contains(&uuid) => return Ok(Esp::Mounted(tree)),
                 Ok(Some(_)) => {}

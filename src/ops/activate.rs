@@ -5,6 +5,9 @@ use crate::domain::{Asked, BeName, Inventory};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 
+/// The longest `subvol=` that mount(8) can pass on: fsconfig(2) takes 255 bytes.
+const LONGEST_PATH: usize = 255;
+
 /// What `activate` comes to when there may be nothing to do.
 #[derive(Debug)]
 pub enum Clear {
@@ -39,11 +42,18 @@ pub fn not_bootable(be: &BeName) -> Error {
         .hint("install a kernel in it (`bootenv mount`, then its package manager); a separate /boot partition must become part of the root")
 }
 
-/// Plans an activation, for good or for the next boot only. `bootable` says whether the BE has a kernel.
-pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool) -> Result<Clear> {
+/// Plans an activation, for good or for the next boot only. `bootable` says whether the BE has a kernel, `current` whether
+/// its menu entry says what is in it.
+pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool, current: bool) -> Result<Clear> {
     let found = inventory.be(be)?;
     if !bootable {
         return Err(not_bootable(be));
+    }
+    if found.path.len() > LONGEST_PATH {
+        return Err(Error::refused(format!(
+            "the path of {be} is longer than {LONGEST_PATH} bytes, which an initrd may be unable to mount"
+        ))
+        .hint("give it a shorter name with `bootenv rename`"));
     }
     let asked = &inventory.next.asked;
     let wanted = Some(be.to_string());
@@ -53,8 +63,6 @@ pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool) 
         false => asked.default == wanted && asked.once.is_none(),
     };
     let renewed = entry(inventory, found);
-    let path = found.path.clone();
-    let current = inventory.menu.entries.iter().any(|(id, kernel)| *id == be.as_str() && kernel.starts_with(&path));
     if already && current {
         return Ok(Clear::Already);
     }

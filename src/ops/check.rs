@@ -12,6 +12,8 @@ pub struct Problems {
     pub gone: Vec<String>,
     /// Menu entries that no longer say what their BE holds, by name.
     pub stale: Vec<String>,
+    /// BEs whose own settings cannot be read, with the reason.
+    pub unreadable: Vec<String>,
     /// Descriptions of datasets that are gone, by file.
     pub orphans: Vec<String>,
 }

@@ -150,7 +150,8 @@ fn next_free(inventory: &Inventory, source: &BeName) -> Result<BeName> {
         }
         _ => source.as_str(),
     };
-    let number_of = |name: &str| name.strip_prefix(base)?.strip_prefix('-')?.parse::<u64>().ok();
+    let number_of =
+        |name: &str| name.strip_prefix(base)?.strip_prefix('-').filter(|n| n.len() < 10)?.parse::<u64>().ok();
     let highest = inventory.bes.iter().filter_map(|b| number_of(b.name.as_str())).max().unwrap_or(0);
     let name = format!("{base}-{}", highest + 1);
     if name.len() > NAME_MAX {

@@ -61,8 +61,7 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
             .hint(format!("`bootenv unmount {name}`, or destroy it with -f")));
     }
     if let Some(words) = &request.mounted_elsewhere {
-        return Err(Error::busy(format!("{name} is mounted in another mount namespace: {words}"))
-            .hint("stop the container or service that uses it"));
+        return Err(super::in_other_namespace(name, words));
     }
     if be.adopted && be.path.is_empty() {
         return Err(Error::refused(format!(

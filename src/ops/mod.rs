@@ -18,7 +18,8 @@ pub use init::{Init, Origin, init};
 pub use rename::rename;
 pub use rollback::rollback;
 
-use crate::domain::{BootEnv, Facts, Inventory};
+use crate::domain::{BeName, BootEnv, Facts, Inventory};
+use crate::error::Error;
 use crate::plan::{Plan, Step};
 
 /// The step that puts or renews the menu entry of a BE that is there.
@@ -31,6 +32,12 @@ fn entry(inventory: &Inventory, be: &BootEnv) -> Step {
 fn told(path: &str, to: Facts) -> Option<Step> {
     let was = Facts::default();
     (to != was).then(|| Step::Facts { path: path.to_string(), to, was })
+}
+
+/// The refusal to take a BE away from a container or a service.
+fn in_other_namespace(be: &BeName, at: &str) -> Error {
+    Error::busy(format!("{be} is mounted in another mount namespace: {at}"))
+        .hint("stop the container or service that uses it")
 }
 
 /// Plans the renewal of a BE's menu entry, after something in it changed.

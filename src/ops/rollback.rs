@@ -7,7 +7,8 @@ use crate::plan::{Plan, Step};
 use crate::store::{be_path, snapshot_path};
 
 /// Plans a rollback. What the running BE is made of never changes under it: that is refused.
-pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName) -> Result<Plan> {
+/// `elsewhere` says where it is mounted in other mount namespaces.
+pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName, elsewhere: Option<&str>) -> Result<Plan> {
     let (be, snapshot) = inventory.snapshot(be, snap)?;
     let name = &be.name;
     if be.running {
@@ -17,6 +18,9 @@ pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName) -> Result<P
     if let Some(at) = be.mountpoints.first() {
         return Err(Error::busy(format!("{name} is mounted at {}", at.display()))
             .hint(format!("`bootenv unmount {name}` first")));
+    }
+    if let Some(at) = elsewhere {
+        return Err(super::in_other_namespace(name, at));
     }
     let waiting = be_path(&format!(".rollback-{}", uuid::Uuid::new_v4()));
     let clone = Step::Clone {

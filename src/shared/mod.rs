@@ -163,6 +163,11 @@ pub fn fill(store: &dyn Store, path: &str) -> Result<()> {
     let shared = store.tree(store::SHARED)?;
     for name in SHARED_LIST {
         let pristine = format!("{PRISTINE}/{name}");
+        let at = format!("var/{name}");
+        let linked = tree.kind(&at)? == Some(FileType::Symlink) && tree.read_link(&at)? == link_target(name);
+        if linked && tree.kind(&pristine)?.is_none() && shared.kind(name)?.is_none() {
+            shared.make_dir(name, 0o755)?;
+        }
         if tree.kind(&pristine)? == Some(FileType::Directory) {
             let to = shared.proc_path().join(name);
             let from = tree.sub(&pristine)?;

@@ -410,8 +410,11 @@ impl Store for Btrfs {
         }
         for path in &nested {
             // Where a subvolume was nested, a snapshot has an empty directory (inode 2), which must make way.
+            let dir = copy.sub(path.rsplit_once('/').map_or("", |(dir, _)| dir))?;
+            let was = rustix::fs::fstat(dir.fd()).doing(format_args!("cannot look at {to}"))?;
             copy.remove_dir(path)?;
             self.snapshot_one(&join(from, path), &join(to, path), false)?;
+            dir.set_times_of(&was)?;
         }
         if readonly {
             for path in nested.iter().rev() {
@@ -476,8 +479,9 @@ impl Store for Btrfs {
     }
 
     fn mount(&self, path: &str) -> Result<OwnedFd> {
-        let subvol = format!("/{path}");
-        crate::sys::mount::detached("btrfs", &self.device, &[("subvol", &subvol)], false)
+        // By number: fsconfig(2) takes no string longer than 255 bytes, and the path may be.
+        let id = self.subvolume_id(path)?.to_string();
+        crate::sys::mount::detached("btrfs", &self.device, &[("subvolid", &id)], false)
     }
 
     fn is_mount_of(&self, mount: &Mount, path: &str) -> bool {
