@@ -54,12 +54,14 @@ pub struct Error {
     pub message: String,
     /// What to do instead, if there is something to do.
     pub hint: Option<String>,
+    /// The operating system's error number behind it, if there is one (errno(3)).
+    pub errno: Option<i32>,
 }
 
 impl Error {
     /// An error of `kind` that says `message`.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, message: message.into(), hint: None }
+        Error { kind, message: message.into(), hint: None, errno: None }
     }
 
     /// Something was tried and failed.
@@ -85,6 +87,11 @@ impl Error {
     /// What is needed is in use.
     pub fn busy(message: impl Into<String>) -> Self {
         Self::new(Kind::Busy, message)
+    }
+
+    /// Whether the filesystem is full.
+    pub fn is_full(&self) -> bool {
+        matches!(self.errno, Some(nix::libc::ENOSPC | nix::libc::EDQUOT))
     }
 
     /// The same error with the repair named.
@@ -120,7 +127,8 @@ impl<T, E: Into<std::io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, what: impl fmt::Display) -> Result<T> {
         self.map_err(|e| {
             let e: std::io::Error = e.into();
-            let error = Error::failed(format!("{what}: {}", plain(&e)));
+            let mut error = Error::failed(format!("{what}: {}", plain(&e)));
+            error.errno = e.raw_os_error();
             match e.raw_os_error() {
                 Some(nix::libc::ENOSPC) | Some(nix::libc::EDQUOT) => error
                     .hint("the filesystem is full: `bootenv destroy` a boot environment or a snapshot, then run this again"),

@@ -1,11 +1,11 @@
 //! One run of the tool against one store: opened, locked, recovered, read.
 
-use crate::domain::Inventory;
+use crate::domain::{BeName, Inventory};
 use crate::error::{Error, Result};
 use crate::loader::{self, Loader};
-use crate::plan::execute::{Observer, World, execute};
+use crate::plan::execute::{Observer, World, execute, preflight};
 use crate::plan::{Plan, journal, recover};
-use crate::store::{self, Lock, Opened, Store};
+use crate::store::{self, About, Lock, Opened, Store};
 use std::path::Path;
 
 /// An open store with its boot loader.
@@ -67,7 +67,7 @@ impl Session {
 
     /// Whether the tool's own directory is there: `init` came at least so far.
     pub fn has_home(&self) -> bool {
-        self.store().top().exists(store::HOME)
+        self.store().has_home()
     }
 
     /// For `init`: the lock, on a store that may not have a place for one yet. `None` where nothing is to be changed.
@@ -93,7 +93,8 @@ impl Session {
         Ok(())
     }
 
-    fn must_be_initialised(&self) -> Result<()> {
+    /// Refuses a store that `init` has not been at.
+    pub fn must_be_initialised(&self) -> Result<()> {
         if self.store().initialised() {
             return Ok(());
         }
@@ -107,16 +108,34 @@ impl Session {
         Err(Error::refused(format!("{name} has no boot environments yet")).hint(hint))
     }
 
-    /// Reads everything that decisions are made on.
+    /// Reads everything there is to know.
     pub fn inventory(&self) -> Result<Inventory> {
-        let contents = self.store().contents()?;
+        self.read(About::All)
+    }
+
+    /// Reads everything that a decision about one BE is made on; about none, if a new one is made.
+    pub fn inventory_about(&self, be: Option<&BeName>) -> Result<Inventory> {
+        self.read(About::One(be))
+    }
+
+    fn read(&self, about: About<'_>) -> Result<Inventory> {
+        let contents = self.store().contents(about)?;
         let loader = self.loader();
         let (next, menu) = loader::read_back(self.store(), &*loader, &contents.bes);
         let mut attention = contents.attention;
         if !contents.shared {
-            attention.push("the shared dataset SHARED is missing: `bootenv check --repair` makes it, filled from the pristine copies".into());
+            attention.push(
+                "the shared dataset SHARED is missing: `bootenv check --repair` makes it, filled from the pristine copies"
+                    .into(),
+            );
         }
         Ok(Inventory { store: self.store().info(), bes: contents.bes, shared: contents.shared, next, menu, attention })
+    }
+
+    /// Refuses a plan that could not be finished, before anything is done.
+    pub fn preflight(&self, plan: &Plan) -> Result<()> {
+        let loader = self.loader();
+        preflight(&World { store: self.store(), loader: &*loader }, plan)
     }
 
     /// Runs a plan. The caller holds the lock.

@@ -10,7 +10,7 @@ use crate::session::Session;
 pub(super) fn run(cx: &mut Context, args: &args::Activate) -> Result<()> {
     let name = BeName::parse(&args.name)?;
     let (session, lock) = cx.begin()?;
-    let inventory = session.inventory()?;
+    let inventory = session.inventory_about(Some(&name))?;
     session.loader().asked()?;
     let outcome = match args.clear {
         true => ops::clear_once(&inventory, &name)?,

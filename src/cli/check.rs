@@ -6,13 +6,16 @@ use crate::loader::Entry;
 use crate::ops::{self, Problems};
 use crate::plan::journal;
 use crate::session::Session;
+use crate::store::About;
 use serde_json::json;
 use std::process::ExitCode;
 
 /// Exit status 0: nothing is wrong, or everything was mended; 1: something is wrong.
 pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
     let session = cx.session()?;
-    let lock = session.lock()?;
+    let mend = args.repair && !cx.cli.dry_run;
+    // Looking needs no lock, and works where nothing can be written.
+    let lock = if mend { Some(session.lock()?) } else { session.must_be_initialised().map(|()| None)? };
     let home = session.store().home()?;
     let mut found = Vec::new();
     let mut damaged_journal = false;
@@ -26,11 +29,10 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
             found.push(e.message);
         }
     }
-    let mend = args.repair && !cx.cli.dry_run;
-    if mend && damaged_journal {
-        journal::put_aside(&home)?;
-    } else if mend {
-        session.settle_locked(&lock, &mut cx.out)?;
+    match &lock {
+        Some(_) if damaged_journal => journal::put_aside(&home)?,
+        Some(lock) => session.settle_locked(lock, &mut cx.out)?,
+        None => {}
     }
     let problems = look(&session)?;
     let inventory = session.inventory()?;
@@ -44,8 +46,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
         cx.out.plan(&plan, true)?;
         return Ok(ExitCode::SUCCESS);
     }
-    if mend && !healthy {
-        session.run(&lock, &plan, &mut cx.out)?;
+    if let (Some(lock), false) = (&lock, healthy) {
+        session.run(lock, &plan, &mut cx.out)?;
     }
     let left = match mend && !healthy {
         true => {
@@ -71,7 +73,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
 /// What the inventory does not look at, because `list` has no time for it.
 fn look(session: &Session) -> Result<Problems> {
     let store = session.store();
-    let contents = store.contents()?;
+    let contents = store.contents(About::One(None))?;
     let mut problems = Problems::default();
     let known: Vec<_> =
         contents.bes.iter().flat_map(|b| std::iter::once(b.uuid).chain(b.snapshots.iter().map(|s| s.uuid))).collect();

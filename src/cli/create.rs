@@ -21,7 +21,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
     if let Some(property) = args.properties.first() {
         return Err(Error::usage(format!("-o {property}: Btrfs has no dataset properties")).hint("leave -o out"));
     }
-    let inventory = session.inventory()?;
+    let inventory = session.inventory_about(None)?;
     let plan = ops::create(&inventory, &request)?;
     if request.activate != Activate::No {
         // What cannot boot must not become the default, so its source is looked at before anything is made.

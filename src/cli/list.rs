@@ -127,8 +127,9 @@ fn table(cx: &Context, args: &args::List, inventory: &Inventory, chosen: &[&Boot
         }
     }
     if args.script {
-        rows.iter().for_each(|row| cx.out.raw(row.iter().map(|c| c.trim_start()).collect::<Vec<_>>().join("\t")));
-        return;
+        let lines: Vec<String> =
+            rows.iter().map(|row| row.iter().map(|c| c.trim_start()).collect::<Vec<_>>().join("\t")).collect();
+        return cx.out.lines(&lines);
     }
     let header = ["BE", "Active", "Mountpoint", "Space", "Created", "Description"].map(str::to_string);
     let width = |column: usize| rows.iter().chain([&header]).map(|r| r[column].chars().count()).max().unwrap_or(0);
@@ -140,11 +141,12 @@ fn table(cx: &Context, args: &args::List, inventory: &Inventory, chosen: &[&Boot
         }
         text + &row[5]
     };
-    cx.out.raw(cx.out.bold(&line(&header)));
-    for row in &rows {
+    let mut lines = vec![cx.out.bold(&line(&header))];
+    lines.extend(rows.iter().map(|row| {
         let text = line(row);
-        cx.out.raw(if row[1].contains('N') { cx.out.green(&text) } else { text });
-    }
+        if row[1].contains('N') { cx.out.green(&text) } else { text }
+    }));
+    cx.out.lines(&lines);
 }
 
 /// `N` runs, `R` boots from now on, `T` boots next, once.

@@ -55,6 +55,7 @@ impl Context {
 
     /// Runs a plan, or only shows it.
     fn carry_out(&mut self, session: &Session, lock: &Lock, plan: &Plan) -> Result<()> {
+        session.preflight(plan)?;
         if !self.cli.dry_run {
             self.out.follow(plan);
             session.run(lock, plan, &mut self.out)?;

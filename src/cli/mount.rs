@@ -21,7 +21,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Mount) -> Result<()> {
         }
     }
     let (session, _lock) = cx.begin()?;
-    let inventory = session.inventory()?;
+    let inventory = session.inventory_about(Some(&name))?;
     let be = inventory.be(&name)?;
     if cx.cli.dry_run {
         let at = args.dir.as_ref().map_or_else(|| "a directory below /run/bootenv".into(), |d| d.display().to_string());

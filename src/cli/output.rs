@@ -46,9 +46,17 @@ impl Output {
 
     /// A line of data: printed even with `-q`.
     pub fn raw(&self, text: impl AsRef<str>) {
-        // A reader that went away is no error of ours.
-        if writeln!(std::io::stdout(), "{}", text.as_ref()).is_err() {
+        // In one write: the standard output is buffered by line only. A reader that went away is no error of ours.
+        let mut out = std::io::BufWriter::with_capacity(text.as_ref().len() + 1, std::io::stdout());
+        if writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()).is_err() {
             std::process::exit(0);
+        }
+    }
+
+    /// Many lines of data, in one write.
+    pub fn lines(&self, lines: &[String]) {
+        if !lines.is_empty() {
+            self.raw(lines.join("\n"));
         }
     }
 

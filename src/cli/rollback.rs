@@ -12,7 +12,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Rollback) -> Result<()> {
             .hint("name one as BE@SNAP; `bootenv list -s` shows them"));
     };
     let (session, lock) = cx.begin()?;
-    let inventory = session.inventory()?;
+    let inventory = session.inventory_about(Some(&be))?;
     let elsewhere = altroot::mounted_elsewhere(session.store(), inventory.be(&be)?)?;
     let plan = ops::rollback(&inventory, &be, &snap, elsewhere.as_deref())?;
     if !args.yes && !cx.cli.dry_run {

@@ -21,38 +21,9 @@ const STUB_TEXT: &str = include_str!("grub/stub.cfg");
 const LOGIC_TEXT: &str = include_str!("grub/logic.cfg");
 const MODULES_DIR: &str = "/usr/lib/grub/x86_64-efi";
 /// What the EFI image must hold, since nothing can be loaded before the store is found.
-const MODULES: &[&str] = &[
-    "part_gpt",
-    "part_msdos",
-    "fat",
-    "btrfs",
-    "normal",
-    "configfile",
-    "loadenv",
-    "search",
-    "search_fs_uuid",
-    "search_fs_file",
-    "regexp",
-    "test",
-    "echo",
-    "linux",
-    "gzio",
-    "zstd",
-    "all_video",
-    "efi_gop",
-    "efi_uga",
-    "gfxterm",
-    "serial",
-    "terminal",
-    "sleep",
-    "reboot",
-    "halt",
-    "minicmd",
-    "ls",
-    "cat",
-    "true",
-    "efifwsetup",
-];
+const MODULES: &str = "part_gpt part_msdos fat btrfs normal configfile loadenv search search_fs_uuid search_fs_file \
+    regexp test true echo linux boot gzio zstd all_video efi_gop efi_uga gfxterm serial terminal sleep reboot halt \
+    efifwsetup minicmd ls cat";
 
 const DEFAULT: &str = "bootenv_default";
 const ONCE: &str = "bootenv_once";
@@ -116,7 +87,7 @@ impl<'a> Grub<'a> {
             command
                 .arg("--output")
                 .arg(&out)
-                .args(MODULES.iter().filter(|m| Path::new(MODULES_DIR).join(format!("{m}.mod")).exists()));
+                .args(MODULES.split_whitespace().filter(|m| Path::new(MODULES_DIR).join(format!("{m}.mod")).exists()));
             let output = match command.output() {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
                 other => other.doing("cannot run grub-mkimage")?,
@@ -258,6 +229,12 @@ impl Loader for Grub<'_> {
                 Some(hint) => format!("{}: {hint}", e.message),
                 None => e.message,
             });
+        }
+        if let Ok(esp) = self.esp()
+            && let Ok(tree) = esp.tree()
+        {
+            let missing = [esp::STUB, esp::OWN].into_iter().filter(|file| !tree.exists(file));
+            problems.extend(missing.map(|f| format!("{f} is missing on the ESP: `bootenv check --repair` makes it")));
         }
         problems
     }

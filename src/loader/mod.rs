@@ -7,7 +7,7 @@ mod grubenv;
 mod menu;
 
 use crate::domain::{Asked, BootEnv, MenuState, NextBoot, kernel};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::Store;
 
 /// One entry of the menu.
@@ -34,6 +34,12 @@ impl Entry {
             extra if extra.is_empty() => format!("{} rw", store.root_arguments(path)),
             extra => format!("{} rw {extra}", store.root_arguments(path)),
         };
+        if arguments.contains(['"', '\'', '\\']) {
+            return Err(Error::refused(format!(
+                "the kernel arguments of {id} have a quote or a backslash, which GRUB changes: {arguments}"
+            ))
+            .hint("write them without, in its /etc/bootenv.toml (bootenv.toml(5))"));
+        }
         Ok(Entry { id: id.to_string(), path: path.to_string(), kernel: kernel::newest(&files), arguments, title })
     }
 

@@ -131,7 +131,8 @@ fn default_source(inventory: &Inventory) -> Result<&crate::domain::BootEnv> {
     let by_name = |name: &Option<String>| inventory.bes.iter().find(|b| Some(b.name.as_str()) == name.as_deref());
     let only = || (inventory.bes.len() == 1).then(|| &inventory.bes[0]);
     inventory.running().or_else(|| by_name(&inventory.next.default)).or_else(only).ok_or_else(|| {
-        Error::refused("nothing on this store runs or is active, so there is nothing to copy by default")
+        let why = inventory.menu.problems.first().map(|p| format!(" ({p})")).unwrap_or_default();
+        Error::refused(format!("nothing on this store runs or is active, so there is nothing to copy by default{why}"))
             .hint("name the source with -e BE")
     })
 }

@@ -1,10 +1,9 @@
 //! `destroy`: a BE or a snapshot, gone.
 
-use crate::domain::{BeName, BootEnv, Facts, Inventory, SnapName, Snapshot, Target};
+use crate::domain::{BeName, BootEnv, Inventory, SnapName, Snapshot, Target};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::snapshot_path;
-use uuid::Uuid;
 
 /// What is to be destroyed.
 #[derive(Debug, Clone)]
@@ -29,10 +28,8 @@ pub fn destroy(inventory: &Inventory, request: &Destroy) -> Result<Plan> {
             let (be, snapshot) = inventory.snapshot(be, snap)?;
             // After a rollback a BE comes from its own snapshot, and can do without it.
             keep_origins(inventory, be, &snapshot.name, Some(&be.name))?;
-            let (destroy, forget) = destroy_snapshot(be, snapshot);
-            let mut plan = Plan::new(format!("destroy {}", request.target), destroy);
-            plan.remove.extend(forget);
-            Ok(plan)
+            let [destroy, forget] = destroy_snapshot(be, snapshot);
+            Ok(Plan::new(format!("destroy {}", request.target), destroy).removing(forget))
         }
         Target::Be(name) => destroy_be(inventory, request, name),
     }
@@ -80,11 +77,10 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
     let mut plan =
         Plan::new(format!("destroy {name}"), Step::DropEntry { be: name.to_string(), path: be.path.clone() });
     for snapshot in &be.snapshots {
-        let (destroy, forget) = destroy_snapshot(be, snapshot);
-        plan.remove.extend(std::iter::once(destroy).chain(forget));
+        plan.remove.extend(destroy_snapshot(be, snapshot));
     }
     plan.remove.push(Step::Destroy { path: be.path.clone(), identity: be.uuid });
-    plan.remove.extend(forgotten(be.uuid, &be.facts));
+    plan.remove.push(Step::DropFacts { identity: be.uuid });
     if be.adopted {
         plan.remove.push(Step::Forget { be: name.to_string() });
     }
@@ -96,8 +92,7 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
     {
         if origin.name != *name {
             keep_origins(inventory, origin, &snapshot.name, Some(name))?;
-            let (destroy, forget) = destroy_snapshot(origin, snapshot);
-            plan.remove.extend(std::iter::once(destroy).chain(forget));
+            plan.remove.extend(destroy_snapshot(origin, snapshot));
         }
     } else if request.origin {
         plan.notes.push(format!("{name} came from no snapshot, so -o has nothing to do"));
@@ -105,14 +100,10 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
     Ok(plan)
 }
 
-/// The steps that destroy a snapshot, the committing one first.
-fn destroy_snapshot(be: &BootEnv, snapshot: &Snapshot) -> (Step, Option<Step>) {
+/// The steps that destroy a snapshot, the committing one first. What is known of it goes too, even if it cannot be read.
+fn destroy_snapshot(be: &BootEnv, snapshot: &Snapshot) -> [Step; 2] {
     let path = snapshot_path(be.name.as_str(), snapshot.name.as_str());
-    (Step::Destroy { path, identity: snapshot.uuid }, forgotten(snapshot.uuid, &snapshot.facts))
-}
-
-fn forgotten(identity: Uuid, facts: &Facts) -> Option<Step> {
-    (*facts != Facts::default()).then_some(Step::DropFacts { identity })
+    [Step::Destroy { path, identity: snapshot.uuid }, Step::DropFacts { identity: snapshot.uuid }]
 }
 
 /// Refuses to destroy a snapshot that a BE, other than `except`, came from.

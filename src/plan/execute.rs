@@ -1,6 +1,6 @@
 //! The only runner of plans.
 
-use super::{Plan, Step, journal};
+use super::{Plan, Step, journal, reserve};
 use crate::domain::{Asked, Facts};
 use crate::error::{Error, Result};
 use crate::loader::{Entry, Loader};
@@ -35,8 +35,15 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
     if !world.store.initialised() {
         world.store.top().make_dir(crate::store::HOME, 0o755)?;
     }
+    preflight(world, plan)?;
     let home = world.store.home()?;
-    journal::write(&home, plan)?;
+    match journal::write(&home, plan) {
+        Err(e) if e.is_full() && frees_space(plan) => {
+            reserve::give_up(world.store)?;
+            journal::write(&home, plan)?;
+        }
+        written => written?,
+    }
     let mut begun = 0;
     let result = plan.add.iter().chain(std::iter::once(&plan.commit)).try_for_each(|step| {
         if observer.interrupted() {
@@ -64,7 +71,33 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
     if !plan.remove.is_empty() {
         world.store.sync()?;
     }
-    journal::clear(&home)
+    journal::clear(&home)?;
+    reserve::keep(world.store);
+    Ok(())
+}
+
+/// Whether a plan only takes away, so that it may use up what is kept for a full filesystem.
+fn frees_space(plan: &Plan) -> bool {
+    let takes = |step: &Step| matches!(step, Step::Clone { .. } | Step::Import { .. } | Step::Share { .. });
+    plan.steps().any(|s| matches!(s, Step::Destroy { .. })) && !plan.steps().any(takes)
+}
+
+/// Refuses what is bound to fail half-way: files of a newer version would be left alone, and a name that something else
+/// has taken. Nothing has been written yet.
+pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
+    let store = world.store;
+    for step in plan.steps() {
+        match step {
+            Step::Adopt { .. } | Step::Forget { .. } if store.has_home() => store.may_change_settings()?,
+            Step::Facts { to, was, .. } => store.may_change_facts(&[to, was])?,
+            Step::Clone { to, .. } | Step::Import { to, .. } | Step::Rename { to, .. } if store.top().exists(to) => {
+                return Err(Error::refused(format!("something that is no boot environment stands at {to}"))
+                    .hint("move it away, or choose another name"));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn error_in_undo(first: &Error, then: Error) -> Error {

@@ -7,6 +7,7 @@
 pub mod execute;
 pub mod journal;
 pub mod recover;
+mod reserve;
 mod step;
 
 pub use step::{MenuLine, Step};

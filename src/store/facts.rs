@@ -4,7 +4,6 @@ use crate::domain::Facts;
 use crate::error::{Error, Result};
 use crate::sys::tree::Tree;
 use std::collections::BTreeMap;
-use std::io::Read;
 use uuid::Uuid;
 
 const DIR: &str = "facts";
@@ -25,7 +24,24 @@ pub fn read(home: &Tree, identity: Uuid) -> Result<Facts> {
 }
 
 fn parse(text: &str) -> std::result::Result<Facts, String> {
-    toml::from_str(text).map_err(|e| e.message().to_string())
+    toml::from_str(text).or_else(|e: toml::de::Error| newer(text).ok_or_else(|| e.message().to_string()))
+}
+
+/// Facts of a newer format, whose fields may be anything: shown as far as they are text, never written.
+fn newer(text: &str) -> Option<Facts> {
+    let rest: toml::Table = toml::from_str(text).ok()?;
+    let version = u32::try_from(rest.get("version")?.as_integer()?).ok().filter(|v| *v > FORMAT)?;
+    let field = |name: &str| rest.get(name).and_then(toml::Value::as_str).map(str::to_string);
+    Some(Facts { version, description: field("description"), origin: field("origin"), rest })
+}
+
+/// Refuses to change facts of a newer format.
+pub fn may_change(facts: &Facts) -> Result<()> {
+    if facts.version <= FORMAT {
+        return Ok(());
+    }
+    Err(Error::refused(format!("its facts were written by a newer bootenv (format {})", facts.version))
+        .hint("use the bootenv of the boot environment that runs, or a newer one"))
 }
 
 fn damaged(identity: Uuid, why: &str) -> Error {
@@ -37,7 +53,7 @@ fn damaged(identity: Uuid, why: &str) -> Error {
 pub fn read_all(home: &Tree, attention: &mut Vec<String>) -> Result<BTreeMap<Uuid, Facts>> {
     let mut all = BTreeMap::new();
     let Ok(dir) = home.sub(DIR) else { return Ok(all) };
-    let mut text = String::with_capacity(1024);
+    let mut buffer = vec![0u8; 16 << 10];
     for name in home.list(DIR)? {
         let Some(identity) = name.to_str().and_then(|n| n.strip_suffix(".toml")).and_then(|n| Uuid::try_parse(n).ok())
         else {
@@ -45,9 +61,10 @@ pub fn read_all(home: &Tree, attention: &mut Vec<String>) -> Result<BTreeMap<Uui
         };
         let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
         let Ok(fd) = rustix::fs::openat(dir.fd(), name.as_os_str(), flags, rustix::fs::Mode::empty()) else { continue };
-        text.clear();
-        let facts = match std::fs::File::from(fd).read_to_string(&mut text) {
-            Ok(_) => parse(&text),
+        // One call a file: there may be a thousand. What does not fit at once is no description.
+        let facts = match rustix::io::read(&fd, &mut buffer) {
+            Ok(n) if n < buffer.len() => std::str::from_utf8(&buffer[..n]).map_err(|e| e.to_string()).and_then(parse),
+            Ok(_) => Err("it is too long".to_string()),
             Err(e) => Err(e.to_string()),
         };
         match facts {
@@ -69,13 +86,7 @@ pub fn kept(home: &Tree) -> Result<Vec<Uuid>> {
 
 /// Writes the facts of a dataset. Facts from a newer bootenv are left alone.
 pub fn write(home: &Tree, identity: Uuid, facts: &Facts) -> Result<()> {
-    if facts.version > FORMAT {
-        return Err(Error::refused(format!(
-            "the facts of {identity} were written by a newer bootenv (format {})",
-            facts.version
-        ))
-        .hint("use the bootenv of the boot environment that runs, or a newer one"));
-    }
+    may_change(facts)?;
     home.make_dir(DIR, 0o755)?;
     let mut facts = facts.clone();
     facts.version = FORMAT;
@@ -105,14 +116,20 @@ pub fn adopted(home: &Tree) -> Result<BTreeMap<String, String>> {
     Ok(adopted.iter().filter_map(|(name, path)| Some((name.clone(), path.as_str()?.to_string()))).collect())
 }
 
+/// Refuses to change the settings of a newer format.
+pub fn may_change_settings(home: &Tree) -> Result<()> {
+    let version = store_table(home)?.get("version").and_then(toml::Value::as_integer).unwrap_or(0);
+    if version <= i64::from(FORMAT) {
+        return Ok(());
+    }
+    Err(Error::refused(format!("BOOTENV/{STORE} was written by a newer bootenv (format {version})"))
+        .hint("use the bootenv of the boot environment that runs, or a newer one"))
+}
+
 /// Changes the adopted roots and keeps everything else that stands in the file.
 pub fn set_adopted(home: &Tree, adopted: &BTreeMap<String, String>) -> Result<()> {
+    may_change_settings(home)?;
     let mut table = store_table(home)?;
-    let version = table.get("version").and_then(toml::Value::as_integer).unwrap_or(0);
-    if version > i64::from(FORMAT) {
-        return Err(Error::refused(format!("BOOTENV/{STORE} was written by a newer bootenv (format {version})"))
-            .hint("use the bootenv of the boot environment that runs, or a newer one"));
-    }
     table.insert("version".into(), toml::Value::Integer(i64::from(FORMAT)));
     let entries = adopted.iter().map(|(name, path)| (name.clone(), toml::Value::String(path.clone()))).collect();
     table.insert("adopted".into(), toml::Value::Table(entries));

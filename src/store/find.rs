@@ -66,7 +66,8 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
         }
         return open_device(&mount.source, &path.display().to_string(), &mount);
     }
-    Err(Error::refused(format!("{} is no image file, block device or directory", path.display())))
+    Err(Error::refused(format!("{} is no image file, block device or directory", path.display()))
+        .hint("name an image file, a block device, or a directory on a mounted Btrfs"))
 }
 
 fn open_device(device: &Path, name: &str, mount: &Mount) -> Result<Opened> {
@@ -118,7 +119,13 @@ impl Lock {
             | rustix::fs::OFlags::NOFOLLOW
             | rustix::fs::OFlags::CLOEXEC;
         let fd = rustix::fs::openat(home.fd(), "lock", flags, rustix::fs::Mode::from_raw_mode(0o600))
-            .doing(format_args!("cannot open {HOME}/lock"))?;
+            .doing(format_args!("cannot open {HOME}/lock"))
+            .map_err(|e| match e.errno {
+                Some(nix::libc::ELOOP) => {
+                    e.hint(format!("it is a symlink, which bootenv never makes: remove {HOME}/lock"))
+                }
+                _ => e,
+            })?;
         match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {
             Ok(mut file) => {
                 let _ = file.set_len(0);

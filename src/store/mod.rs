@@ -6,7 +6,7 @@ mod find;
 
 pub use find::{Lock, Opened, open};
 
-use crate::domain::{BootEnv, Facts, StoreInfo};
+use crate::domain::{BeName, BootEnv, Facts, StoreInfo};
 use crate::error::Result;
 use crate::sys::tree::Tree;
 use std::collections::BTreeMap;
@@ -18,6 +18,25 @@ pub const ROOT: &str = "ROOT";
 pub const SHARED: &str = "SHARED";
 /// The tool's own directory, from the top of the store.
 pub const HOME: &str = "BOOTENV";
+
+/// Whose facts are read: a file each, which adds up where there are a thousand.
+#[derive(Debug, Clone, Copy)]
+pub enum About<'a> {
+    /// Everybody's.
+    All,
+    /// Those of one BE and its snapshots, or nobody's.
+    One(Option<&'a BeName>),
+}
+
+impl About<'_> {
+    /// Whether this BE's facts are wanted.
+    pub fn wants(&self, be: &str) -> bool {
+        match self {
+            About::All => true,
+            About::One(name) => name.is_some_and(|n| n.as_str() == be),
+        }
+    }
+}
 
 /// What a store says of itself.
 #[derive(Debug, Clone)]
@@ -41,8 +60,8 @@ pub trait Store {
     /// Whether `init` has been here.
     fn initialised(&self) -> bool;
 
-    /// The BEs and snapshots.
-    fn contents(&self) -> Result<Contents>;
+    /// The BEs and snapshots, with the facts of those that are asked about.
+    fn contents(&self, about: About<'_>) -> Result<Contents>;
 
     /// The top of the store, as a directory.
     fn top(&self) -> &Tree;
@@ -109,6 +128,17 @@ pub trait Store {
 
     /// Roots that `init` can adopt: paths where a Linux root seems to be, the running one first.
     fn candidates(&self) -> Result<Vec<String>>;
+
+    /// Whether the tool's own directory is there: `init` came at least so far.
+    fn has_home(&self) -> bool {
+        self.top().exists(HOME)
+    }
+
+    /// Refuses if the store's settings were written by a newer bootenv.
+    fn may_change_settings(&self) -> Result<()>;
+
+    /// Refuses if any of these facts were written by a newer bootenv.
+    fn may_change_facts(&self, facts: &[&Facts]) -> Result<()>;
 
     /// Makes the layout: the directory of BEs, the shared dataset, the tool's own directory.
     fn make_layout(&self) -> Result<()>;

@@ -7,6 +7,7 @@ mod disk;
 mod harness;
 mod qemu;
 mod rig;
+mod switching;
 
 use std::time::Duration;
 

@@ -1,0 +1,291 @@
+//! Reading a Btrfs: one sweep over the root tree tells of every subvolume.
+
+use super::{Btrfs, FIRST_FREE, is_own};
+use crate::domain::{BeName, BootEnv, Facts, SnapName, Snapshot};
+use crate::error::{Doing, Error, Result};
+use crate::store::{About, Contents, ROOT, SHARED, Store, be_path, facts};
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::tree::Tree;
+use btrfs_disk::items::{RootItem, RootItemFlags, RootRef};
+use btrfs_uapi::subvolume;
+use btrfs_uapi::tree_search::{Key, SearchFilter, tree_search_v2};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+// linux/btrfs_tree.h
+const ROOT_TREE: u64 = 1;
+const TOP_LEVEL: u64 = 5;
+const LAST_FREE: u64 = u64::MAX - 255;
+const ROOT_ITEM_KEY: u32 = 132;
+const ROOT_BACKREF_KEY: u32 = 144;
+
+/// A subvolume as the root tree tells of it.
+pub(super) struct Subvolume {
+    id: u64,
+    parent: u64,
+    dir: u64,
+    name: Vec<u8>,
+    uuid: Uuid,
+    parent_uuid: Option<Uuid>,
+    readonly: bool,
+    created: i64,
+}
+
+/// Every subvolume, by id.
+pub(super) fn subvolumes(store: &Btrfs) -> Result<HashMap<u64, Subvolume>> {
+    let mut all: HashMap<u64, Subvolume> = HashMap::new();
+    let filter = SearchFilter {
+        tree_id: ROOT_TREE,
+        start: Key { objectid: FIRST_FREE, item_type: ROOT_ITEM_KEY, offset: 0 },
+        end: Key { objectid: LAST_FREE, item_type: ROOT_BACKREF_KEY, offset: u64::MAX },
+        min_transid: 0,
+        max_transid: u64::MAX,
+    };
+    tree_search_v2(store.top().fd(), filter, Some(256 << 10), |header, data| {
+        let id = header.objectid;
+        if header.item_type == ROOT_ITEM_KEY
+            && let Some(item) = RootItem::parse(data)
+        {
+            let found = Subvolume {
+                id,
+                parent: 0,
+                dir: 0,
+                name: Vec::new(),
+                uuid: item.uuid,
+                parent_uuid: (!item.parent_uuid.is_nil()).then_some(item.parent_uuid),
+                readonly: item.flags.contains(RootItemFlags::RDONLY),
+                created: i64::try_from(item.otime.sec).unwrap_or(0),
+            };
+            all.insert(id, found);
+        } else if header.item_type == ROOT_BACKREF_KEY
+            && let (Some(found), Some(reference)) = (all.get_mut(&id), RootRef::parse(data))
+        {
+            found.parent = header.offset;
+            found.dir = reference.dirid;
+            found.name = reference.name;
+        }
+        Ok(())
+    })
+    .doing("cannot list the subvolumes")?;
+    // Without a back reference a subvolume is deleted and waits for the cleaner.
+    all.retain(|_, s| s.parent != 0);
+    Ok(all)
+}
+
+/// Paths of what is nested below the subvolume `id`, which lies at `base`; relative to it, parents first.
+pub(super) fn nested(store: &Btrfs, all: &HashMap<u64, Subvolume>, id: u64, base: &str) -> Result<Vec<String>> {
+    let inside = |candidate: &Subvolume| {
+        let mut up = candidate;
+        loop {
+            if up.parent == id {
+                return true;
+            }
+            match all.get(&up.parent) {
+                Some(parent) => up = parent,
+                None => return false,
+            }
+        }
+    };
+    let mut paths = Vec::new();
+    for candidate in all.values().filter(|c| inside(c)) {
+        let full = btrfs_uapi::inode::subvolid_resolve(store.top().fd(), candidate.id).map_err(|e| match e {
+            // The library gives paths as text only.
+            nix::errno::Errno::EINVAL => {
+                Error::refused(format!("a subvolume nested in {base} has a name that is not UTF-8")).hint("rename it")
+            }
+            e => Error::failed(format!("cannot resolve a subvolume nested in {base}: {}", e.desc())),
+        })?;
+        // It joins with two slashes where a directory lies between.
+        let full = full.split('/').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/");
+        match base.is_empty() {
+            true if !is_own(&full) => paths.push(full),
+            true => {}
+            false => paths.extend(full.strip_prefix(base).and_then(|r| r.strip_prefix('/')).map(str::to_string)),
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// Bytes each subvolume alone holds, if quotas are on. They are never turned on for this.
+fn exclusive(store: &Btrfs) -> HashMap<u64, u64> {
+    let list = btrfs_uapi::quota::qgroup_list(store.top().fd()).map(|l| l.qgroups).unwrap_or_default();
+    list.into_iter().filter(|q| q.qgroupid >> 48 == 0).map(|q| (q.qgroupid, q.excl)).collect()
+}
+
+/// Everything that goes into the list, read once.
+pub(super) struct Reader<'a> {
+    store: &'a Btrfs,
+    about: About<'a>,
+    home: Tree,
+    all: HashMap<u64, Subvolume>,
+    with_nested: HashSet<u64>,
+    facts: BTreeMap<Uuid, Facts>,
+    mounts: Vec<Mount>,
+    exclusive: HashMap<u64, u64>,
+    attention: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(store: &'a Btrfs, about: About<'a>) -> Result<Self> {
+        let home = store.home()?;
+        let mut attention = Vec::new();
+        let all = subvolumes(store)?;
+        Ok(Reader {
+            store,
+            about,
+            with_nested: all.values().map(|s| s.parent).collect(),
+            facts: match about {
+                About::All => facts::read_all(&home, &mut attention)?,
+                About::One(_) => BTreeMap::new(),
+            },
+            mounts: mountinfo::own()?.into_iter().filter(|m| m.fstype == "btrfs").collect(),
+            exclusive: exclusive(store),
+            all,
+            home,
+            attention,
+        })
+    }
+
+    /// Puts it together.
+    pub(super) fn contents(mut self) -> Result<Contents> {
+        let root_dir = rustix::fs::fstat(self.store.top().sub(ROOT)?.fd()).map(|s| s.st_ino).ok();
+        let all = std::mem::take(&mut self.all);
+        // Ids only grow: they order what was made within one second.
+        let mut found: Vec<&Subvolume> =
+            all.values().filter(|s| s.parent == TOP_LEVEL && Some(s.dir) == root_dir).collect();
+        found.sort_by_key(|s| (s.created, s.id));
+        let mut bes: Vec<(i64, u64, BootEnv)> = Vec::new();
+        let mut snapshots: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
+        for subvolume in found {
+            let shown = String::from_utf8_lossy(&subvolume.name).into_owned();
+            let whole = shown.as_bytes() == subvolume.name;
+            match shown.split_once('@') {
+                None => match BeName::parse(&shown) {
+                    Ok(name) if whole => {
+                        let be = self.boot_env(&all, name, be_path(&shown), subvolume, false);
+                        bes.push((subvolume.created, subvolume.id, be));
+                    }
+                    _ if shown.starts_with('.') => {}
+                    _ => self.left_alone(&shown, "a boot environment"),
+                },
+                Some((be, snap)) => match (BeName::parse(be), SnapName::parse(snap)) {
+                    (Ok(be), Ok(name)) if whole => {
+                        let facts = self.facts_of(be.as_str(), subvolume.uuid);
+                        let snapshot = Snapshot { name, uuid: subvolume.uuid, created: subvolume.created, facts };
+                        snapshots.entry(be.to_string()).or_default().push(snapshot);
+                    }
+                    _ => self.left_alone(&shown, "a snapshot"),
+                },
+            }
+        }
+        self.adopted(&all, &mut bes)?;
+        bes.sort_by_key(|(created, id, _)| (*created, *id));
+        let mut bes: Vec<BootEnv> = bes.into_iter().map(|(_, _, be)| be).collect();
+        for be in &mut bes {
+            be.snapshots = snapshots.remove(be.name.as_str()).unwrap_or_default();
+        }
+        for (be, list) in snapshots {
+            for snapshot in list {
+                let name = format!("{be}@{}", snapshot.name);
+                self.attention.push(format!("{ROOT}/{name} is a snapshot of no boot environment: rename it to use it"));
+            }
+        }
+        Ok(Contents { bes, shared: self.store.top().exists(SHARED), attention: self.attention })
+    }
+
+    fn left_alone(&mut self, shown: &str, what: &str) {
+        let said = format!("{ROOT}/{shown:?} is left alone: that is no name for {what}; rename it to use it");
+        self.attention.push(said);
+    }
+
+    /// Roots that lie where they were before bootenv.
+    fn adopted(&mut self, all: &HashMap<u64, Subvolume>, bes: &mut Vec<(i64, u64, BootEnv)>) -> Result<()> {
+        let adopted = facts::adopted(&self.home).unwrap_or_else(|e| {
+            self.attention.push(format!("{}: {}", e.message, e.hint.unwrap_or_default()));
+            BTreeMap::new()
+        });
+        for (name, path) in adopted {
+            let top_level;
+            let subvolume = if path.is_empty() {
+                top_level = self.top_level()?;
+                Some(&top_level)
+            } else {
+                self.store.subvolume_id(&path).ok().and_then(|id| all.get(&id))
+            };
+            match (BeName::parse(&name), subvolume) {
+                (Ok(name), Some(found)) => {
+                    bes.push((found.created, found.id, self.boot_env(all, name, path, found, true)))
+                }
+                (Ok(_), None) => {
+                    self.attention.push(format!("the adopted root {path} is gone: `bootenv check --repair` forgets it"))
+                }
+                (Err(e), _) => self.attention.push(e.message),
+            }
+        }
+        Ok(())
+    }
+
+    /// The top-level subvolume, which no item of the root tree refers to.
+    fn top_level(&self) -> Result<Subvolume> {
+        let info = subvolume::subvolume_info_by_id(self.store.top().fd(), TOP_LEVEL)
+            .doing("cannot ask about the top-level subvolume")?;
+        Ok(Subvolume {
+            id: TOP_LEVEL,
+            parent: 0,
+            dir: 0,
+            name: Vec::new(),
+            uuid: info.uuid,
+            parent_uuid: None,
+            readonly: false,
+            created: chrono::DateTime::<chrono::Utc>::from(info.otime).timestamp(),
+        })
+    }
+
+    fn boot_env(
+        &mut self,
+        all: &HashMap<u64, Subvolume>,
+        name: BeName,
+        path: String,
+        subvolume: &Subvolume,
+        adopted: bool,
+    ) -> BootEnv {
+        let nested = match self.with_nested.contains(&subvolume.id) {
+            true => nested(self.store, all, subvolume.id, &path).unwrap_or_else(|e| {
+                self.attention.push(format!("{}: it cannot be copied or destroyed with {name}", e.message));
+                Vec::new()
+            }),
+            false => Vec::new(),
+        };
+        let shown = self.mounts.iter().filter(|m| self.store.is_mount_of(m, &path));
+        let mountpoints: Vec<PathBuf> = shown.map(|m| m.target.clone()).collect();
+        BootEnv {
+            uuid: subvolume.uuid,
+            parent_uuid: subvolume.parent_uuid,
+            adopted,
+            created: subvolume.created,
+            readonly: subvolume.readonly,
+            nested,
+            running: mountpoints.iter().any(|m| m == Path::new("/")),
+            mountpoints,
+            used: self.exclusive.get(&subvolume.id).copied(),
+            facts: self.facts_of(name.as_str(), subvolume.uuid),
+            snapshots: Vec::new(),
+            name,
+            path,
+        }
+    }
+
+    /// The facts of a BE or of a snapshot of it, if they are wanted.
+    fn facts_of(&mut self, be: &str, identity: Uuid) -> Facts {
+        match self.about {
+            About::All => self.facts.remove(&identity).unwrap_or_default(),
+            About::One(_) if !self.about.wants(be) => Facts::default(),
+            About::One(_) => facts::read(&self.home, identity).unwrap_or_else(|e| {
+                self.attention.push(e.message);
+                Facts::default()
+            }),
+        }
+    }
+}
