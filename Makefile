@@ -23,7 +23,8 @@ deps:
 build: deps
 	$(CARGO) build --release --locked
 
-demo: build
+demo:
+	@$(MAKE) --no-print-directory build EXTRA_DEPS="mmdebstrap debian-archive-keyring"
 	@tests/demo $(BIN)
 
 test:

@@ -40,7 +40,8 @@
 //! - A clone made read-only becomes read-only last, so a snapshot that is read-only is whole.
 //! - `rollback` exchanges two subvolumes with one `renameat2(RENAME_EXCHANGE)`.
 //! - `rename` puts the new path into the menu before the rename and takes the old one out after it; the loader passes over
-//!   an entry whose kernel is not there, so at every instant the default can be booted.
+//!   an entry whose kernel is not there, so at every instant the default can be booted. `rollback` does the same for a
+//!   snapshot with another kernel.
 //! - `init` of an image works in a file without a name and gives it one when it is whole.
 //!
 //! Layout and loader files are the same for every plan and harmless without BEs, so undoing leaves them.
@@ -53,8 +54,7 @@
 //! per subvolume would cost as many calls as there are BEs.
 //!
 //! Facts (descriptions) are TOML files named by the subvolume's UUID, outside every BE. A damaged one costs a
-//! description, never a BE. The origin of a BE is what Btrfs says its parent is; the name it had is kept only for the
-//! day the parent is gone.
+//! description, never a BE. The origin of a BE is what Btrfs says its parent is.
 //!
 //! # What boots
 //!

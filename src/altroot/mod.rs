@@ -24,7 +24,7 @@ pub fn mount(store: &dyn Store, be: &BootEnv, dir: Option<&Path>, readonly: bool
     }
     let (at, made) = match dir {
         Some(dir) => (usable(dir)?, false),
-        None => (own_dir(be)?, true),
+        None => (own_place(be)?, true),
     };
     let mounted = assemble(store, be, &at, readonly);
     if mounted.is_err() && made {
@@ -76,10 +76,16 @@ fn usable(dir: &Path) -> Result<PathBuf> {
     Ok(full)
 }
 
-fn own_dir(be: &BootEnv) -> Result<PathBuf> {
+/// The tool's own directory on the running system, which only root can look into.
+pub fn own_dir() -> Result<PathBuf> {
     use std::os::unix::fs::DirBuilderExt;
-    let base = Path::new(OWN_DIR);
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(base).doing_to("make", base)?;
+    let base = PathBuf::from(OWN_DIR);
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&base).doing_to("make", &base)?;
+    Ok(base)
+}
+
+fn own_place(be: &BootEnv) -> Result<PathBuf> {
+    let base = own_dir()?;
     for number in 1..1000 {
         let dir = match number {
             1 => base.join(be.name.as_str()),

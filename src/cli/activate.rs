@@ -3,7 +3,7 @@
 use super::{Context, args};
 use crate::domain::{BeName, Inventory};
 use crate::error::Result;
-use crate::loader::Entry;
+use crate::loader::{Described, Entry};
 use crate::ops::{self, Clear};
 use crate::session::Session;
 
@@ -34,8 +34,12 @@ pub(super) fn run(cx: &mut Context, args: &args::Activate) -> Result<()> {
     }
 }
 
-/// The menu entry of a BE as it should be now.
+/// The menu entry of a BE that is to be booted, as it should be now. Settings that cannot be used are refused here.
 pub(super) fn describe(session: &Session, inventory: &Inventory, name: &BeName) -> Result<Entry> {
     let be = inventory.be(name)?;
-    Entry::describe(session.store(), name.as_str(), &be.path, &be.path, be.title())
+    let Described { entry, problem } = Entry::describe(session.store(), name.as_str(), &be.path, &be.path, be.title())?;
+    match problem {
+        Some(problem) => Err(problem.context(name)),
+        None => Ok(entry),
+    }
 }

@@ -1,12 +1,12 @@
 //! `bootenv check [--repair]`.
 
 use super::{Context, args};
+use crate::domain::Inventory;
 use crate::error::Result;
-use crate::loader::Entry;
+use crate::loader::{Described, Entry};
 use crate::ops::{self, Problems};
 use crate::plan::journal;
 use crate::session::Session;
-use crate::store::About;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -34,10 +34,10 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
         Some(lock) => session.settle_locked(lock, &mut cx.out)?,
         None => {}
     }
-    let problems = look(&session)?;
     let inventory = session.inventory()?;
+    let problems = look(&session, &inventory)?;
     found.extend(inventory.attention.iter().chain(&inventory.menu.problems).cloned());
-    found.extend(problems.stale.iter().map(|be| format!("the menu entry of {be} does not say what is in its /boot")));
+    found.extend(problems.stale.iter().map(|be| format!("the menu entry of {be} is out of date")));
     found.extend(problems.unreadable.iter().cloned());
     found.extend(problems.orphans.iter().map(|file| format!("BOOTENV/{file} describes something that is gone")));
     let plan = ops::repair(&inventory, &problems);
@@ -71,12 +71,11 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
 }
 
 /// What the inventory does not look at, because `list` has no time for it.
-fn look(session: &Session) -> Result<Problems> {
+fn look(session: &Session, inventory: &Inventory) -> Result<Problems> {
     let store = session.store();
-    let contents = store.contents(About::One(None))?;
     let mut problems = Problems::default();
     let known: Vec<_> =
-        contents.bes.iter().flat_map(|b| std::iter::once(b.uuid).chain(b.snapshots.iter().map(|s| s.uuid))).collect();
+        inventory.bes.iter().flat_map(|b| std::iter::once(b.uuid).chain(b.snapshots.iter().map(|s| s.uuid))).collect();
     for identity in store.facts_kept()? {
         let file = format!("facts/{identity}.toml");
         if store.facts(identity).is_err() {
@@ -96,13 +95,16 @@ fn look(session: &Session) -> Result<Problems> {
         Err(_) => problems.damaged.push("store.toml".into()),
     }
     if let Ok(entries) = session.loader().entries() {
-        for be in &contents.bes {
-            match Entry::describe(store, be.name.as_str(), &be.path, &be.path, be.title()) {
-                Ok(now) if entries.iter().any(|e| e.id == now.id) && !entries.contains(&now) => {
+        for be in &inventory.bes {
+            let described = Entry::describe(store, be.name.as_str(), &be.path, &be.path, be.title())?;
+            match described {
+                Described { problem: Some(problem), .. } => {
+                    problems.unreadable.push(format!("{}: {}", be.name, problem.message));
+                }
+                Described { entry, .. } if entries.iter().any(|e| e.id == entry.id) && !entries.contains(&entry) => {
                     problems.stale.push(be.name.to_string());
                 }
-                Ok(_) => {}
-                Err(e) => problems.unreadable.push(format!("{}: {}", be.name, e.message)),
+                Described { .. } => {}
             }
         }
     }

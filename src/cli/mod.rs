@@ -70,8 +70,8 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) if e.use_stderr() && std::env::args_os().any(|a| a == "--json") => {
             let text = e.to_string();
-            let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-            let error = Error::usage(message).hint("see `bootenv --help`");
+            let first: Vec<&str> = text.lines().take_while(|l| !l.is_empty()).map(str::trim).collect();
+            let error = Error::usage(first.join(" ").trim_start_matches("error: ")).hint("see `bootenv --help`");
             output::error_document(&error);
             return ExitCode::from(error.kind.exit_status());
         }
@@ -107,7 +107,9 @@ fn run(cx: &mut Context, verb: Option<Verb>) -> Result<ExitCode> {
         Some(Verb::Init(args)) => init::run(cx, &args)?,
         Some(Verb::Check(args)) => return check::run(cx, &args),
         Some(Verb::Completions { shell }) => {
-            clap_complete::generate(shell, &mut Cli::command(), "bootenv", &mut std::io::stdout());
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "bootenv", &mut text);
+            cx.out.raw(String::from_utf8_lossy(&text).trim_end());
         }
     }
     Ok(ExitCode::SUCCESS)

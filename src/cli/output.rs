@@ -46,10 +46,17 @@ impl Output {
 
     /// A line of data: printed even with `-q`.
     pub fn raw(&self, text: impl AsRef<str>) {
-        // In one write: the standard output is buffered by line only. A reader that went away is no error of ours.
+        // In one write: the standard output is buffered by line only.
         let mut out = std::io::BufWriter::with_capacity(text.as_ref().len() + 1, std::io::stdout());
-        if writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()).is_err() {
-            std::process::exit(0);
+        match writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()) {
+            Ok(()) => {}
+            // A reader that went away (`bootenv list | head`) is no error of ours.
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+            Err(e) => {
+                let why = crate::error::plain(&e);
+                self.error(&Error::failed(format!("cannot write to standard output: {why}")));
+                std::process::exit(i32::from(crate::error::Kind::Failed.exit_status()));
+            }
         }
     }
 

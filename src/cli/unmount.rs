@@ -3,7 +3,7 @@
 use super::{Context, args};
 use crate::altroot;
 use crate::error::Result;
-use crate::loader::Entry;
+use crate::loader::{Described, Entry};
 use crate::ops;
 use crate::plan::execute::Observer;
 
@@ -22,12 +22,12 @@ pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
     }
     altroot::unmount(be, &at, args.force)?;
     // A package manager may have changed the kernel in it.
-    match Entry::describe(session.store(), be.name.as_str(), &be.path, &be.path, be.title()) {
-        Ok(now) if session.loader().entries().is_ok_and(|entries| !entries.contains(&now)) => {
-            session.run(&lock, &ops::renew(&inventory, be), &mut cx.out)?;
-        }
-        Ok(_) => {}
-        Err(e) => cx.out.note(&format!("the menu entry of {} stays as it was: {}", be.name, e.message)),
+    let Described { entry, problem } =
+        Entry::describe(session.store(), be.name.as_str(), &be.path, &be.path, be.title())?;
+    if let Some(problem) = problem {
+        cx.out.note(&format!("{}: {}", be.name, problem.message));
+    } else if session.loader().entries().is_ok_and(|entries| !entries.contains(&entry)) {
+        session.run(&lock, &ops::renew(&inventory, be), &mut cx.out)?;
     }
     if cx.out.is_json() {
         cx.out.document(

@@ -19,9 +19,6 @@ pub struct Facts {
     /// Free text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// What it was made from, as it was called then (`BE` or `BE@SNAP`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<String>,
     /// Everything else that stands in the file.
     #[serde(flatten)]
     pub rest: toml::Table,
@@ -29,7 +26,7 @@ pub struct Facts {
 
 impl Default for Facts {
     fn default() -> Self {
-        Facts { version: FORMAT, description: None, origin: None, rest: toml::Table::new() }
+        Facts { version: FORMAT, description: None, rest: toml::Table::new() }
     }
 }
 
@@ -211,9 +208,9 @@ impl Inventory {
         self.next.once.as_deref() == Some(be.as_str())
     }
 
-    /// What `be` came from, by its name today; else by what it was called then.
+    /// What `be` came from, by its name today; nothing if that is gone.
     pub fn origin(&self, be: &BootEnv) -> Option<String> {
-        be.parent_uuid.and_then(|uuid| self.name_of(uuid)).map(|t| t.to_string()).or_else(|| be.facts.origin.clone())
+        be.parent_uuid.and_then(|uuid| self.name_of(uuid)).map(|t| t.to_string())
     }
 
     /// The BEs that came from the snapshot with this identity.

@@ -44,6 +44,10 @@ fn check(what: &str, name: &str) -> Result<()> {
     if name.len() > NAME_MAX {
         return bad(format!("it is {} bytes long", name.len()));
     }
+    if name.contains('@') && what == "boot environment" {
+        return Err(Error::usage(format!("{:?} is a snapshot, or no name at all", Shown(name)))
+            .hint("name a boot environment; `bootenv create -e BE@SNAP NAME` makes one from a snapshot"));
+    }
     if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "_.:-".contains(*c))) {
         return bad(format!("it contains {c:?}"));
     }

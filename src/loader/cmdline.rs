@@ -20,6 +20,17 @@ struct Boot {
 /// The BE's own arguments: from `/etc/bootenv.toml`, else `/etc/kernel/cmdline` (kernel-install(8)), else
 /// `/etc/default/grub`. What names a root is left out: that is the BE's path.
 pub fn extra(tree: &Tree) -> Result<String> {
+    let extra = told(tree)?;
+    if extra.contains(['"', '\'', '\\']) {
+        return Err(Error::refused(format!(
+            "its kernel arguments have a quote or a backslash, which GRUB changes: {extra}"
+        ))
+        .hint("write them without, in its /etc/bootenv.toml (bootenv.toml(5))"));
+    }
+    Ok(extra)
+}
+
+fn told(tree: &Tree) -> Result<String> {
     if let Some(text) = tree.read_text("etc/bootenv.toml")? {
         let config: Config = toml::from_str(&text).map_err(|e| {
             Error::refused(format!("/etc/bootenv.toml does not parse: {}", e.message()))

@@ -20,6 +20,9 @@ pub const OWN: &str = "EFI/bootenv/grubx64.efi";
 /// The stand-in inside the store's own directory.
 pub const STAGED: &str = "esp";
 
+/// Says that a machine has taken over, so that no stand-in is made any more.
+pub const MOVED: &str = "esp.moved";
+
 /// Where the loader's state is.
 #[derive(Debug)]
 pub enum Esp {

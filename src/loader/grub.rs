@@ -74,7 +74,9 @@ impl<'a> Grub<'a> {
         if !Path::new(MODULES_DIR).join("moddep.lst").exists() {
             return Ok(None);
         }
-        let dir = std::env::temp_dir().join(format!("bootenv-grub-{}", std::process::id()));
+        // In root's own directory: what a killed process left there is nobody else's, and is replaced.
+        let dir = crate::altroot::own_dir()?.join(format!(".grub-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir(&dir).doing_to("make", &dir)?;
         let build = || -> Result<Option<Vec<u8>>> {
             let early = dir.join("early.cfg");
@@ -135,7 +137,10 @@ impl<'a> Grub<'a> {
     /// Once a machine's ESP holds the state, the stand-in in the store would only tell old stories.
     fn retire_stand_in(&self, esp: &Esp) -> Result<()> {
         match esp {
-            Esp::Mounted(..) => self.home()?.remove_tree(esp::STAGED),
+            Esp::Mounted(..) if self.home()?.exists(esp::STAGED) => {
+                self.home()?.write(esp::MOVED, b"The boot loader's state is on the ESP of the machine.\n", 0o644)?;
+                self.home()?.remove_tree(esp::STAGED)
+            }
             _ => Ok(()),
         }
     }
@@ -157,11 +162,21 @@ impl Loader for Grub<'_> {
 
     fn put(&self, entry: &Entry) -> Result<()> {
         let mut entries = self.entries()?;
-        match entries.iter_mut().find(|e| e.id == entry.id && e.path == entry.path) {
-            Some(old) if old == entry => return Ok(()),
-            Some(old) => *old = entry.clone(),
-            None => entries.insert(0, entry.clone()),
+        let ours = |e: &Entry| e.id == entry.id && e.path == entry.path;
+        let place = entries.iter().position(ours).unwrap_or(0);
+        let before = entries.clone();
+        entries.retain(|e| !ours(e));
+        entries.insert(place, entry.clone());
+        if entries == before { Ok(()) } else { self.replace(&entries) }
+    }
+
+    fn put_beside(&self, entry: &Entry) -> Result<()> {
+        let mut entries = self.entries()?;
+        if entries.contains(entry) {
+            return Ok(());
         }
+        let place = entries.iter().position(|e| e.id == entry.id && e.path == entry.path).map_or(0, |at| at + 1);
+        entries.insert(place, entry.clone());
         self.replace(&entries)
     }
 
@@ -199,7 +214,7 @@ impl Loader for Grub<'_> {
         let home = self.home()?;
         let esp = match self.esp()? {
             Esp::Mounted(tree) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => tree,
-            Esp::Missing if self.is_root => return self.esp()?.tree().map(|_| ()),
+            Esp::Missing if self.is_root || home.exists(esp::MOVED) => return self.esp()?.tree().map(|_| ()),
             Esp::Missing => {
                 home.make_dir(esp::STAGED, 0o755)?;
                 home.sub(esp::STAGED)?

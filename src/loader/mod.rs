@@ -26,21 +26,19 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Describes the BE at `path` as it is now. `read` is where it can be looked at: `path`, unless it is about to be renamed.
-    pub fn describe(store: &dyn Store, id: &str, path: &str, read: &str, title: String) -> Result<Entry> {
+    /// Describes the BE at `path` as it is now. `read` is where it can be looked at: `path`, unless it is about to be
+    /// renamed. Settings of the BE that cannot be used are left out and told: one BE must not stand in the way of others.
+    pub fn describe(store: &dyn Store, id: &str, path: &str, read: &str, title: String) -> Result<Described> {
         let tree = store.tree(read)?;
         let files: Vec<String> = tree.list("boot")?.into_iter().filter_map(|n| n.into_string().ok()).collect();
-        let arguments = match cmdline::extra(&tree)? {
-            extra if extra.is_empty() => format!("{} rw", store.root_arguments(path)),
-            extra => format!("{} rw {extra}", store.root_arguments(path)),
+        let (extra, problem) = match cmdline::extra(&tree) {
+            Ok(extra) => (extra, None),
+            Err(e) => (String::new(), Some(e)),
         };
-        if arguments.contains(['"', '\'', '\\']) {
-            return Err(Error::refused(format!(
-                "the kernel arguments of {id} have a quote or a backslash, which GRUB changes: {arguments}"
-            ))
-            .hint("write them without, in its /etc/bootenv.toml (bootenv.toml(5))"));
-        }
-        Ok(Entry { id: id.to_string(), path: path.to_string(), kernel: kernel::newest(&files), arguments, title })
+        let arguments = format!("{} rw {extra}", store.root_arguments(path)).trim_end().to_string();
+        let entry =
+            Entry { id: id.to_string(), path: path.to_string(), kernel: kernel::newest(&files), arguments, title };
+        Ok(Described { entry, problem })
     }
 
     /// The kernel's path from the top of the store.
@@ -57,6 +55,15 @@ impl Entry {
     }
 }
 
+/// What a BE says its entry should be.
+#[derive(Debug)]
+pub struct Described {
+    /// The entry.
+    pub entry: Entry,
+    /// Why the BE's own kernel arguments are not in it.
+    pub problem: Option<Error>,
+}
+
 /// A boot loader.
 pub trait Loader {
     /// Its name, for people.
@@ -65,8 +72,11 @@ pub trait Loader {
     /// The menu's entries, newest first. A damaged menu is an error that names the repair.
     fn entries(&self) -> Result<Vec<Entry>>;
 
-    /// Puts an entry into the menu, replacing the one with the same id and path.
+    /// Puts an entry into the menu, replacing those with the same id and path.
     fn put(&self, entry: &Entry) -> Result<()>;
+
+    /// Puts an entry beside those with the same id and path: the loader takes the one whose kernel is there.
+    fn put_beside(&self, entry: &Entry) -> Result<()>;
 
     /// Takes entries out of the menu; it is no error if they are not there.
     fn remove(&self, id: &str, path: &str) -> Result<()>;
@@ -111,20 +121,20 @@ pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv]) -> (Ne
         let id = id.as_ref()?;
         entries.iter().any(|e| e.id == *id && e.bootable(store)).then(|| id.clone())
     };
-    if let Ok(asked) = loader.asked() {
-        next.once = bootable(&asked.once);
-        next.default = bootable(&asked.default)
-            .or_else(|| bootable(&asked.previous))
-            .or_else(|| entries.iter().find(|e| e.bootable(store)).map(|e| e.id.clone()));
-        if asked.default.is_some() && asked.default != next.default {
-            menu.problems.push(format!(
-                "the default is {}, which cannot be booted; the loader falls back to {}: `bootenv activate` another",
-                asked.default.as_deref().unwrap_or("-"),
-                next.default.as_deref().unwrap_or("nothing")
-            ));
-        }
-        next.asked = asked;
+    // The loader goes on without its state, as if nothing had been asked; `problems` tells of it.
+    let asked = loader.asked().unwrap_or_default();
+    next.once = bootable(&asked.once);
+    next.default = bootable(&asked.default)
+        .or_else(|| bootable(&asked.previous))
+        .or_else(|| entries.iter().find(|e| e.bootable(store)).map(|e| e.id.clone()));
+    if asked.default.is_some() && asked.default != next.default {
+        menu.problems.push(format!(
+            "the default is {}, which cannot be booted; the loader falls back to {}: `bootenv activate` another",
+            asked.default.as_deref().unwrap_or("-"),
+            next.default.as_deref().unwrap_or("nothing")
+        ));
     }
+    next.asked = asked;
     let have: std::collections::HashSet<&str> = entries.iter().map(|e| e.id.as_str()).collect();
     for be in bes.iter().filter(|b| !have.contains(b.name.as_str())) {
         menu.problems.push(format!("{} has no menu entry: `bootenv check --repair` makes it", be.name));

@@ -63,8 +63,8 @@ pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool, 
         false => asked.default == wanted && asked.once.is_none(),
     };
     let renewed = entry(inventory, found);
-    if already && current {
-        return Ok(Clear::Already);
+    if already {
+        return Ok(if current { Clear::Already } else { Clear::Plan(Box::new(super::renew(inventory, found))) });
     }
     let verb = if once { "activate -t" } else { "activate" };
     let then = inventory.next.default.as_deref().unwrap_or("nothing");

@@ -92,12 +92,7 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
     }
     let path = be_path(name.as_str());
     describe::check(request.description.as_deref().unwrap_or(""))?;
-    let facts = Facts {
-        description: request.description.clone(),
-        // The store remembers the parent by identity; its name is kept for the day it is gone.
-        origin: request.description.as_ref().map(|_| said.clone()),
-        ..Facts::default()
-    };
+    let facts = Facts { description: request.description.clone(), ..Facts::default() };
     let title = match &request.description {
         Some(text) if !text.is_empty() => format!("{name}: {text}"),
         _ => name.to_string(),

@@ -23,7 +23,9 @@ pub fn destroy(inventory: &Inventory, request: &Destroy) -> Result<Plan> {
     match &request.target {
         Target::Snapshot(be, snap) => {
             if request.snapshots || request.origin {
-                return Err(Error::usage("-s and -o are for boot environments, not for snapshots"));
+                return Err(
+                    Error::usage("-s and -o are for boot environments, not for snapshots").hint("leave them out")
+                );
             }
             let (be, snapshot) = inventory.snapshot(be, snap)?;
             // After a rollback a BE comes from its own snapshot, and can do without it.

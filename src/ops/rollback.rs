@@ -32,6 +32,13 @@ pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName, elsewhere: 
     let exchange = Step::Exchange { place: be.path.clone(), with: waiting.clone(), was: be.uuid };
     let mut plan = Plan::new(format!("rollback {name}@{snap}"), exchange).adding(clone);
     plan.add.extend(facts);
+    // The snapshot may have another kernel than the BE has now.
+    plan.add.push(Step::EntryBeside {
+        be: name.to_string(),
+        path: be.path.clone(),
+        read: waiting.clone(),
+        title: be.title(),
+    });
     Ok(plan
         .removing(entry(inventory, be))
         .removing(Step::Destroy { path: waiting, identity: be.uuid })

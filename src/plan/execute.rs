@@ -3,7 +3,7 @@
 use super::{Plan, Step, journal, reserve};
 use crate::domain::{Asked, Facts};
 use crate::error::{Error, Result};
-use crate::loader::{Entry, Loader};
+use crate::loader::{Described, Entry, Loader};
 use crate::shared;
 use crate::store::Store;
 use crate::sys::copy::{self, Progress};
@@ -47,7 +47,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
     let mut begun = 0;
     let result = plan.add.iter().chain(std::iter::once(&plan.commit)).try_for_each(|step| {
         if observer.interrupted() {
-            return Err(Error::failed("interrupted; nothing changed"));
+            return Err(interrupted());
         }
         begun += 1;
         if let Step::Ask { .. } = step {
@@ -59,7 +59,11 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
         observer.after(step);
         Ok(())
     });
-    if let Err(error) = result {
+    if let Err(mut error) = result {
+        // What Ctrl-C does to a copy is not what the user wants to know.
+        if observer.interrupted() {
+            error = interrupted();
+        }
         let done: Vec<&Step> = plan.steps().take(begun).collect();
         undo_all(world, done.into_iter()).map_err(|e| error_in_undo(&error, e))?;
         journal::clear(&home)?;
@@ -98,6 +102,10 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn interrupted() -> Error {
+    Error::failed("interrupted; nothing changed")
 }
 
 fn error_in_undo(first: &Error, then: Error) -> Error {
@@ -155,11 +163,14 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
             }
         }
         Step::Menu { entries } => {
-            let describe = |l: &super::MenuLine| Entry::describe(*store, &l.be, &l.path, &l.path, l.title.clone());
-            loader.replace(&entries.iter().map(describe).collect::<Result<Vec<_>>>()?)
+            let lines = entries.iter().map(|l| current(world, &l.be, &l.path, &l.path, &l.title, observer));
+            loader.replace(&lines.collect::<Result<Vec<_>>>()?)
         }
         Step::Entry { be, path, read, title, .. } => {
-            loader.put(&Entry::describe(*store, be, path, read.as_deref().unwrap_or(path), title.clone())?)
+            loader.put(&current(world, be, path, read.as_deref().unwrap_or(path), title, observer)?)
+        }
+        Step::EntryBeside { be, path, read, title } => {
+            loader.put_beside(&current(world, be, path, read, title, observer)?)
         }
         Step::DropEntry { be, path } => loader.remove(be, path),
         Step::Ask { to, .. } => loader.ask(to),
@@ -178,6 +189,24 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
         },
         Step::DropFacts { identity } => store.drop_facts(*identity),
     }
+}
+
+/// The menu entry of a BE as it should be now. Where its own settings cannot be used, the arguments it had stay.
+fn current(
+    world: &World<'_>,
+    be: &str,
+    path: &str,
+    read: &str,
+    title: &str,
+    observer: &mut dyn Observer,
+) -> Result<Entry> {
+    let Described { mut entry, problem } = Entry::describe(world.store, be, path, read, title.to_string())?;
+    if let Some(problem) = problem {
+        let old = world.loader.entries().unwrap_or_default().into_iter().find(|e| e.id == be && e.path == path);
+        entry.arguments = old.map_or(entry.arguments, |old| old.arguments);
+        observer.note(&format!("{be}: {}", problem.message));
+    }
+    Ok(entry)
 }
 
 fn forget(store: &dyn Store, be: &str) -> Result<()> {
@@ -211,6 +240,13 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
             _ => Ok(()),
         },
         Step::Entry { be, path, fresh: true, .. } => loader.remove(be, path),
+        Step::EntryBeside { be, path, title, .. } => {
+            let entry = Entry::describe(*store, be, path, path, title.clone())?.entry;
+            match loader.entries()?.iter().filter(|e| e.id == *be && e.path == *path).count() {
+                0 | 1 => Ok(()),
+                _ => loader.put(&entry),
+            }
+        }
         Step::Ask { to, was } if loader.asked()? == *to => loader.ask(was),
         Step::Facts { path, was, .. } => match store.identity(path)? {
             Some(identity) => keep(*store, identity, was),
@@ -253,6 +289,6 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
             there.len() == entries.len() && entries.iter().zip(&there).all(|(a, b)| a.be == b.id && a.path == b.path)
         }
         Step::PutAside { file } => !store.home()?.exists(file),
-        Step::Loader | Step::Import { .. } | Step::Share { .. } | Step::Fill { .. } => false,
+        Step::Loader | Step::Import { .. } | Step::Share { .. } | Step::Fill { .. } | Step::EntryBeside { .. } => false,
     })
 }

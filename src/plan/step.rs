@@ -78,6 +78,18 @@ pub enum Step {
         /// Whether there was none before, so that undoing takes it away.
         fresh: bool,
     },
+    /// Put a second menu entry beside the one there is, for what is about to take the BE's place: the loader passes over
+    /// the one whose kernel is not there.
+    EntryBeside {
+        /// What the default names.
+        be: String,
+        /// What it boots.
+        path: String,
+        /// Where the new content waits.
+        read: String,
+        /// What people read.
+        title: String,
+    },
     /// Take a menu entry away.
     DropEntry {
         /// What the default names.
@@ -156,10 +168,12 @@ impl fmt::Display for Step {
             Step::Share { path, .. } => write!(f, "move the shared directories of {path} below /var/shared"),
             Step::Fill { path } => write!(f, "fill the shared dataset with what {path} has and it has not"),
             Step::PutAside { file } => write!(f, "put BOOTENV/{file} aside"),
+            Step::Menu { entries } if entries.len() == 1 => f.write_str("make the menu anew, with 1 entry"),
             Step::Menu { entries } => write!(f, "make the menu anew, with {} entries", entries.len()),
             Step::Entry { be, path, fresh, .. } => {
                 write!(f, "{} the menu entry {be} for {}", if *fresh { "add" } else { "renew" }, top(path))
             }
+            Step::EntryBeside { be, read, .. } => write!(f, "add a menu entry {be} for what is in {read}"),
             Step::DropEntry { be, path } => write!(f, "remove the menu entry {be} for {}", top(path)),
             Step::Ask { to, was } => {
                 let name = |v: &Option<String>| v.clone().unwrap_or_else(|| "nothing".into());

@@ -3,7 +3,7 @@
 //! A BE may hold any symlink: `/boot/vmlinuz -> /etc/shadow` must not lead out of it. All lookups
 //! go through openat2(2) with `RESOLVE_IN_ROOT`, which treats the tree as a chroot does, without one.
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 use std::ffi::{CString, OsString};
 use std::io::{Read, Write};
@@ -121,14 +121,21 @@ impl Tree {
         Ok((self.open(dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, leaf))
     }
 
-    /// The whole of a file, or `None` if it is not there.
+    /// The whole of a file, or `None` if it is not there. What is no plain file is refused: a FIFO would keep us for ever.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        let fd = match self.open(path, OFlags::RDONLY | OFlags::NOCTTY, Mode::empty()) {
+        let what = || format!("cannot read {}", self.name(path));
+        let fd = match self.open(path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty()) {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
-            other => other.doing(format_args!("cannot read {}", self.name(path)))?,
+            other => other.doing(what())?,
         };
+        let stat = rustix::fs::fstat(&fd).doing(what())?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(
+                Error::refused(format!("{}: it is no plain file", what())).hint("remove it, or put a file there")
+            );
+        }
         let mut bytes = Vec::new();
-        std::fs::File::from(fd).read_to_end(&mut bytes).doing(format_args!("cannot read {}", self.name(path)))?;
+        std::fs::File::from(fd).read_to_end(&mut bytes).doing(what())?;
         Ok(Some(bytes))
     }
 
@@ -136,8 +143,7 @@ impl Tree {
     pub fn read_text(&self, path: &str) -> Result<Option<String>> {
         let Some(bytes) = self.read(path)? else { return Ok(None) };
         String::from_utf8(bytes).map(Some).map_err(|_| {
-            crate::error::Error::failed(format!("{} is not text (UTF-8)", self.name(path)))
-                .hint("mend the file, or remove it")
+            Error::failed(format!("{} is not text (UTF-8)", self.name(path))).hint("mend the file, or remove it")
         })
     }
 

@@ -28,6 +28,7 @@ cases! {
     rename_default: prepare &[&["create", "default@one"], &["create", "other"]], script "", verb &["rename", "default", "blue"];
     rename_once: prepare &[&["create", "-t", "-d", "x", "blue"]], script "", verb &["rename", "blue", "green"];
     rollback_default: prepare &[&["describe", "default", "x"], &["create", "default@one"]], script "echo two > ROOT/default/marker; echo two > ROOT/default/var/lib/machines/marker", verb &["rollback", "default@one"];
+    rollback_to_another_kernel: prepare &[&["create", "default@one"], &["create", "other"]], script "cd ROOT/default/boot; mv vmlinuz-6.12.1-amd64 vmlinuz-6.13.0-amd64; mv initrd.img-6.12.1-amd64 initrd.img-6.13.0-amd64; sed -i \"/^be .default. /s/6.12.1/6.13.0/g\" ../../../BOOTENV/grub/menu.cfg", verb &["rollback", "default@one"];
     check_repair: prepare &[&["create", "blue"]], script "rm BOOTENV/grub/menu.cfg; (echo '# bootenv menu 1'; echo \"be 'default' 'ROOT/default' 'vmlinuz-6.12.1-amd64' 'initrd.img-6.12.1-amd64' 'x' 'default'\") > BOOTENV/grub/menu.cfg", verb &["check", "--repair"];
 }
 
