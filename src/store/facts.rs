@@ -6,7 +6,8 @@ use crate::sys::tree::Tree;
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
-const DIR: &str = "facts";
+/// Where they lie in the tool's own directory.
+pub const DIR: &str = "facts";
 const STORE: &str = "store.toml";
 /// The newest format this bootenv understands.
 const FORMAT: u32 = 1;
@@ -49,34 +50,31 @@ fn damaged(identity: Uuid, why: &str) -> Error {
         .hint("`bootenv check --repair` puts it aside; only the description is lost")
 }
 
-/// Reads the facts of all datasets at once. What is damaged is told in `attention`: it must not hide a BE.
-pub fn read_all(home: &Tree, attention: &mut Vec<String>) -> Result<BTreeMap<Uuid, Facts>> {
+/// Parses the facts of all datasets: by file name, with the content where it has been read already. What is damaged is told
+/// in `attention`: it must not hide a BE.
+pub fn parse_all(
+    home: &Tree,
+    files: BTreeMap<String, Option<Vec<u8>>>,
+    attention: &mut Vec<String>,
+) -> BTreeMap<Uuid, Facts> {
     let mut all = BTreeMap::new();
-    let Ok(dir) = home.sub(DIR) else { return Ok(all) };
-    let mut buffer = vec![0u8; 16 << 10];
-    for name in home.list(DIR)? {
-        let Some(identity) = name.to_str().and_then(|n| n.strip_suffix(".toml")).and_then(|n| Uuid::try_parse(n).ok())
-        else {
-            continue;
-        };
-        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::CLOEXEC;
-        let Ok(fd) = rustix::fs::openat(dir.fd(), name.as_os_str(), flags, rustix::fs::Mode::empty()) else { continue };
-        // One call a file: there may be a thousand. What does not fit at once is no description.
-        let facts = match rustix::io::read(&fd, &mut buffer) {
-            Ok(n) if n < buffer.len() => std::str::from_utf8(&buffer[..n]).map_err(|e| e.to_string()).and_then(parse),
-            Ok(_) => Err("it is too long".to_string()),
-            Err(e) => Err(e.to_string()),
+    for (name, content) in files {
+        let Some(identity) = name.strip_suffix(".toml").and_then(|n| Uuid::try_parse(n).ok()) else { continue };
+        let facts = match content {
+            Some(bytes) => std::str::from_utf8(&bytes)
+                .map_err(|e| e.to_string())
+                .and_then(parse)
+                .map_err(|why| damaged(identity, &why)),
+            None => read(home, identity),
         };
         match facts {
             Ok(facts) => {
                 all.insert(identity, facts);
             }
-            Err(why) => {
-                attention.push(format!("{}; `bootenv check --repair` puts it aside", damaged(identity, &why).message))
-            }
+            Err(e) => attention.push(format!("{}; `bootenv check --repair` puts it aside", e.message)),
         }
     }
-    Ok(all)
+    all
 }
 
 /// The identities for which a file is there, damaged or not.

@@ -3,6 +3,7 @@
 //! The top-level subvolume (id 5) is reached through a detached mount: nobody's mount table changes, and the mount is
 //! gone with the process. Listing is one tree search over the root tree, however many BEs there are.
 
+mod bulk;
 mod read;
 
 use super::{About, Contents, HOME, ROOT, SHARED, Store, facts};

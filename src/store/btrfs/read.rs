@@ -1,6 +1,6 @@
 //! Reading a Btrfs: one sweep over the root tree tells of every subvolume.
 
-use super::{Btrfs, FIRST_FREE, is_own};
+use super::{Btrfs, FIRST_FREE, bulk, is_own};
 use crate::domain::{BeName, BootEnv, Facts, SnapName, Snapshot};
 use crate::error::{Doing, Error, Result};
 use crate::store::{About, Contents, ROOT, SHARED, Store, be_path, facts};
@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 // linux/btrfs_tree.h
 const ROOT_TREE: u64 = 1;
-const TOP_LEVEL: u64 = 5;
+pub(super) const TOP_LEVEL: u64 = 5;
 const LAST_FREE: u64 = u64::MAX - 255;
 const ROOT_ITEM_KEY: u32 = 132;
 const ROOT_BACKREF_KEY: u32 = 144;
@@ -114,6 +114,17 @@ fn exclusive(store: &Btrfs) -> HashMap<u64, u64> {
     list.into_iter().filter(|q| q.qgroupid >> 48 == 0).map(|q| (q.qgroupid, q.excl)).collect()
 }
 
+/// What is in the directory of facts. A root that lies at the top shares its tree with it, and is far too large for a
+/// sweep: there each file is read by itself.
+fn all_facts(store: &Btrfs, home: &Tree) -> Result<BTreeMap<String, Option<Vec<u8>>>> {
+    let Ok(dir) = home.sub(facts::DIR) else { return Ok(BTreeMap::new()) };
+    if !store.top().exists("etc") {
+        return bulk::files(store.top(), &dir);
+    }
+    let names = home.list(facts::DIR)?;
+    Ok(names.into_iter().filter_map(|n| Some((n.into_string().ok()?, None))).collect())
+}
+
 /// Everything that goes into the list, read once.
 pub(super) struct Reader<'a> {
     store: &'a Btrfs,
@@ -137,7 +148,7 @@ impl<'a> Reader<'a> {
             about,
             with_nested: all.values().map(|s| s.parent).collect(),
             facts: match about {
-                About::All => facts::read_all(&home, &mut attention)?,
+                About::All => facts::parse_all(&home, all_facts(store, &home)?, &mut attention),
                 About::One(_) => BTreeMap::new(),
             },
             mounts: mountinfo::own()?.into_iter().filter(|m| m.fstype == "btrfs").collect(),
