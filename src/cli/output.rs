@@ -192,6 +192,9 @@ impl Observer for Output {
     }
 
     fn note(&mut self, note: &str) {
+        if self.notes.iter().any(|told| told == note) {
+            return;
+        }
         self.notes.push(note.to_string());
         if !self.json && !self.quiet {
             let _ = writeln!(std::io::stderr(), "note: {note}");

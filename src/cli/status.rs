@@ -17,6 +17,7 @@ pub(super) fn run(cx: &mut Context) -> Result<()> {
             "loader": loader.name(),
             "running": running,
             "on_reboot": inventory.next.default,
+            "next_boot_known": !inventory.next.unknown,
             "once": inventory.next.once,
             "boot_environments": inventory.bes.len(),
             "attention": attention,
@@ -32,7 +33,10 @@ pub(super) fn run(cx: &mut Context) -> Result<()> {
     if session.is_root() {
         cx.out.line(format!("running    {}", running.as_deref().unwrap_or("none of them")));
     }
-    let next = inventory.next.default.as_deref().unwrap_or("nothing");
+    let next = match inventory.next.unknown {
+        true => "not known",
+        false => inventory.next.default.as_deref().unwrap_or("nothing"),
+    };
     match &inventory.next.once {
         Some(once) => cx.out.line(format!("next boot  {} (once; then {next})", cx.out.bold(once))),
         None => cx.out.line(format!("next boot  {}", cx.out.bold(next))),

@@ -115,6 +115,8 @@ pub struct NextBoot {
     pub once: Option<String>,
     /// What the loader is told, before it is resolved.
     pub asked: Asked,
+    /// True if the loader's state cannot be seen from here (its ESP is not mounted), so that nothing is known.
+    pub unknown: bool,
 }
 
 /// What the boot loader is told to boot, by name.
@@ -196,6 +198,15 @@ impl Inventory {
     /// The BE that is `/`, if `/` is on this store.
     pub fn running(&self) -> Option<&BootEnv> {
         self.bes.iter().find(|b| b.running)
+    }
+
+    /// Refuses what could take away the BE that is due, where it cannot be seen which that is.
+    pub fn must_know_next(&self) -> Result<()> {
+        if !self.next.unknown {
+            return Ok(());
+        }
+        Err(Error::refused("it cannot be seen what boots next: the machine's ESP is not mounted")
+            .hint("mount the ESP (usually at /boot/efi), then run this again"))
     }
 
     /// Whether `be` is what boots once no one-shot is pending.

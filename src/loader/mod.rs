@@ -7,8 +7,9 @@ mod grubenv;
 mod menu;
 
 use crate::domain::{Asked, BootEnv, MenuState, NextBoot, kernel};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::Store;
+use std::collections::HashSet;
 
 /// One entry of the menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,43 +107,51 @@ pub fn open(store: &dyn Store, is_root: bool) -> Box<dyn Loader + '_> {
 /// gone does not count.
 pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv]) -> (NextBoot, MenuState) {
     let mut menu = MenuState { entries: Vec::new(), problems: loader.problems() };
-    let mut next = NextBoot::default();
-    let entries = match loader.entries() {
-        Ok(entries) => entries,
-        Err(e) => {
-            menu.problems.push(match e.hint {
-                Some(hint) => format!("{}: {hint}", e.message),
-                None => e.message,
-            });
-            return (next, menu);
-        }
+    let entries = loader.entries().unwrap_or_else(|e| {
+        menu.problems.push(match e.hint {
+            Some(hint) => format!("{}: {hint}", e.message),
+            None => e.message,
+        });
+        Vec::new()
+    });
+    let next = match loader.asked() {
+        Ok(asked) => resolve(store, &entries, asked),
+        // The state is where it cannot be seen from here, and the loader will find it.
+        Err(e) if e.kind == Kind::Refused => NextBoot { unknown: true, ..NextBoot::default() },
+        // The loader goes on without its state, as if nothing had been asked; `problems` tells of it.
+        Err(_) => resolve(store, &entries, Asked::default()),
     };
+    if next.asked.default.is_some() && next.asked.default != next.default {
+        menu.problems.push(format!(
+            "the default is {}, which cannot be booted; the loader falls back to {}: `bootenv activate` another",
+            next.asked.default.as_deref().unwrap_or("-"),
+            next.default.as_deref().unwrap_or("nothing")
+        ));
+    }
+    if !entries.is_empty() || menu.problems.is_empty() {
+        let have: HashSet<&str> = entries.iter().map(|e| e.id.as_str()).collect();
+        for be in bes.iter().filter(|b| !have.contains(b.name.as_str())) {
+            menu.problems.push(format!("{} has no menu entry: `bootenv check --repair` makes it", be.name));
+        }
+        let known: HashSet<&str> = bes.iter().map(|b| b.name.as_str()).collect();
+        for entry in entries.iter().filter(|e| !known.contains(e.id.as_str())) {
+            menu.problems
+                .push(format!("the menu names {}, which is gone: `bootenv check --repair` drops it", entry.id));
+        }
+    }
+    menu.entries =
+        entries.into_iter().map(|e| (e.kernel_path().unwrap_or_default(), e)).map(|(k, e)| (e.id, k)).collect();
+    (next, menu)
+}
+
+/// What the loader makes of what it was asked: the rules of `grub/logic.cfg`.
+fn resolve(store: &dyn Store, entries: &[Entry], asked: Asked) -> NextBoot {
     let bootable = |id: &Option<String>| -> Option<String> {
         let id = id.as_ref()?;
         entries.iter().any(|e| e.id == *id && e.bootable(store)).then(|| id.clone())
     };
-    // The loader goes on without its state, as if nothing had been asked; `problems` tells of it.
-    let asked = loader.asked().unwrap_or_default();
-    next.once = bootable(&asked.once);
-    next.default = bootable(&asked.default)
+    let default = bootable(&asked.default)
         .or_else(|| bootable(&asked.previous))
         .or_else(|| entries.iter().find(|e| e.bootable(store)).map(|e| e.id.clone()));
-    if asked.default.is_some() && asked.default != next.default {
-        menu.problems.push(format!(
-            "the default is {}, which cannot be booted; the loader falls back to {}: `bootenv activate` another",
-            asked.default.as_deref().unwrap_or("-"),
-            next.default.as_deref().unwrap_or("nothing")
-        ));
-    }
-    next.asked = asked;
-    let have: std::collections::HashSet<&str> = entries.iter().map(|e| e.id.as_str()).collect();
-    for be in bes.iter().filter(|b| !have.contains(b.name.as_str())) {
-        menu.problems.push(format!("{} has no menu entry: `bootenv check --repair` makes it", be.name));
-    }
-    let known: std::collections::HashSet<&str> = bes.iter().map(|b| b.name.as_str()).collect();
-    for entry in entries.iter().filter(|e| !known.contains(e.id.as_str())) {
-        menu.problems.push(format!("the menu names {}, which is gone: `bootenv check --repair` drops it", entry.id));
-    }
-    menu.entries = entries.into_iter().map(|e| (e.id.clone(), e.kernel_path().unwrap_or_default())).collect();
-    (next, menu)
+    NextBoot { once: bootable(&asked.once), default, asked, unknown: false }
 }

@@ -46,6 +46,7 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
     if inventory.bes.len() == 1 {
         return Err(Error::refused(format!("{name} is the only boot environment")).hint("create another first"));
     }
+    inventory.must_know_next()?;
     if inventory.is_default(name) {
         return Err(
             Error::refused(format!("{name} is active on reboot")).hint("activate another boot environment first")

@@ -9,6 +9,7 @@ use crate::store::{be_path, snapshot_path};
 /// that at every instant the default can be booted.
 pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan> {
     let be = inventory.be(from)?;
+    inventory.must_know_next()?;
     if inventory.find(to).is_some() {
         return Err(Error::refused(format!("the boot environment {to} exists"))
             .hint("choose another name, or destroy it first"));

@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+/// The largest file that is read as a whole, in bytes; the largest of ours is a menu of some thousand lines.
+const LARGEST: i64 = 16 << 20;
+
 /// A directory and everything below it.
 #[derive(Debug)]
 pub struct Tree {
@@ -133,6 +136,10 @@ impl Tree {
             return Err(
                 Error::refused(format!("{}: it is no plain file", what())).hint("remove it, or put a file there")
             );
+        }
+        if stat.st_size > LARGEST {
+            return Err(Error::refused(format!("{}: it is larger than {} MiB", what(), LARGEST >> 20))
+                .hint("put a smaller file there"));
         }
         let mut bytes = Vec::new();
         std::fs::File::from(fd).read_to_end(&mut bytes).doing(what())?;
