@@ -1,0 +1,325 @@
+//! Inventory and request become a plan, or a refusal: every function of `ops`, every refusal.
+
+use crate::rig::{
+    Told, adopted, be, but, described, holding, id, image, name, once, running, snap, snapshot_of, target,
+};
+use bootenv::domain::{Asked, Inventory};
+use bootenv::ops::{self, Activate, Clear, Create, Destroy, Init, Origin, Problems};
+
+fn new(text: &str) -> Create {
+    Create { name: Some(target(text)), ..Create::default() }
+}
+
+fn from(source: &str, text: &str) -> Create {
+    Create { source: Some(target(source)), ..new(text) }
+}
+
+#[test]
+fn create() {
+    let told = &mut Told::default();
+    let image = image();
+    let on = |inventory: &Inventory, request: &Create| ops::create(inventory, request);
+    told.case("from what is active on reboot", on(&image, &new("red")));
+    told.case("from what runs, if something does", on(&running(image.clone(), "blue"), &new("red")));
+    told.case("from another", on(&image, &from("blue", "red")));
+    told.case("from a snapshot", on(&image, &from("default@one", "red")));
+    let text = Some("it's new".to_string());
+    told.case("described", on(&image, &Create { description: text.clone(), ..new("red") }));
+    told.case("activated", on(&image, &Create { activate: Activate::Default, ..new("red") }));
+    told.case(
+        "activated once, described, from a snapshot",
+        on(&image, &Create { activate: Activate::Once, description: text.clone(), ..from("default@one", "red") }),
+    );
+    let old = holding(vec![adopted("rootfs", "@rootfs", 7)], "rootfs");
+    told.case("from an adopted root", on(&old, &new("red")));
+    let mut only = holding(vec![be("lonely", 1)], "gone");
+    only.next.default = None;
+    told.case("from the only one there is", on(&only, &new("red")));
+
+    told.case("unnamed", on(&image, &Create::default()));
+    let numbered =
+        holding(vec![be("default", 1), be("default-1", 2), be("default-7", 3), be("default-x", 4)], "default-7");
+    told.case("unnamed: one more than the highest number", on(&numbered, &Create::default()));
+    let dated = holding(vec![be("2026-01", 1)], "2026-01");
+    told.case("unnamed, from a name that ends in a number", on(&dated, &Create::default()));
+
+    told.case("a snapshot", on(&image, &new("blue@one")));
+    told.case("a described snapshot", on(&image, &Create { description: text, ..new("blue@one") }));
+    crate::snapshot!("create", told.all());
+}
+
+#[test]
+fn create_refused() {
+    let told = &mut Told::default();
+    let image = image();
+    let on = |inventory: &Inventory, request: &Create| ops::create(inventory, request);
+    told.case("it exists", on(&image, &new("blue")));
+    told.case("no such source", on(&image, &from("nosuch", "red")));
+    told.case("no such snapshot", on(&image, &from("default@nosuch", "red")));
+    told.case("the source has no snapshots", on(&image, &from("blue@one", "red")));
+    let mut nothing = image.clone();
+    nothing.next.default = None;
+    told.case("nothing to copy by default", on(&nothing, &new("red")));
+    let long = "n".repeat(255);
+    told.case("no room for a number", on(&holding(vec![be(&long, 1)], &long), &Create::default()));
+    let text = Some("x".repeat(1025));
+    told.case("the description is too long", on(&image, &Create { description: text.clone(), ..new("red") }));
+    told.case("so is the snapshot's", on(&image, &Create { description: text, ..new("blue@one") }));
+    told.case("the snapshot exists", on(&image, &new("default@one")));
+    told.case("a snapshot of nothing", on(&image, &new("nosuch@one")));
+    told.case("a snapshot from elsewhere", on(&image, &from("green", "blue@one")));
+    told.case("an activated snapshot", on(&image, &Create { activate: Activate::Default, ..new("blue@one") }));
+    let old = holding(vec![adopted("rootfs", "@rootfs", 7)], "rootfs");
+    told.case("a snapshot of an adopted root", on(&old, &new("rootfs@one")));
+    let none = holding(Vec::new(), "gone");
+    told.case("an empty store", on(&none, &from("default", "red")));
+    crate::snapshot!("create_refused", told.all());
+}
+
+#[test]
+fn the_source_of_a_creation() {
+    let image = image();
+    let source = |request: &Create| ops::source_of(&image, request).unwrap().to_string();
+    assert_eq!(source(&new("red")), "default");
+    assert_eq!(source(&from("blue", "red")), "blue");
+    assert_eq!(source(&from("default@one", "red")), "default");
+}
+
+#[test]
+fn activate() {
+    let told = &mut Told::default();
+    let image = image();
+    // Whether it has a kernel, and whether its menu entry says what is in it.
+    let (fine, stale, hollow) = ((true, true), (true, false), (false, true));
+    let mut on = |what: &str, inventory: &Inventory, be: &str, once: bool, (bootable, current): (bool, bool)| {
+        match ops::activate(inventory, &name(be), once, bootable, current) {
+            Ok(Clear::Already) => told.text(what, "already so"),
+            Ok(Clear::Plan(plan)) => told.case(what, Ok(*plan)),
+            Err(e) => told.case(what, Err(e)),
+        };
+    };
+    on("from now on", &image, "blue", false, fine);
+    on("once", &image, "blue", true, fine);
+    on("from now on, over a one-shot", &once(image.clone(), "green"), "blue", false, fine);
+    on("the default again, over a one-shot", &once(image.clone(), "green"), "default", false, fine);
+    let mut before = image.clone();
+    before.next.asked.previous = Some("green".into());
+    on("the default before stays what is fallen back to", &before, "blue", false, fine);
+    on("already the default", &image, "default", false, fine);
+    on("already the one-shot", &once(image.clone(), "blue"), "blue", true, fine);
+    on("already the default, its entry out of date", &image, "default", false, stale);
+    on("no kernel", &image, "blue", false, hollow);
+    let long = "n".repeat(251);
+    on("a name longer than a mount can pass on", &holding(vec![be(&long, 1)], "gone"), &long, false, fine);
+    on("no such BE", &image, "nosuch", true, fine);
+    crate::snapshot!("activate", told.all());
+}
+
+#[test]
+fn activate_clear() {
+    let told = &mut Told::default();
+    let mut on = |what: &str, inventory: &Inventory, be: &str| {
+        match ops::clear_once(inventory, &name(be)) {
+            Ok(Clear::Already) => told.text(what, "already so"),
+            Ok(Clear::Plan(plan)) => told.case(what, Ok(*plan)),
+            Err(e) => told.case(what, Err(e)),
+        };
+    };
+    on("the one-shot", &once(image(), "blue"), "blue");
+    on("another is the one-shot", &once(image(), "blue"), "green");
+    on("none is", &image(), "blue");
+    on("no such BE", &image(), "nosuch");
+    crate::snapshot!("activate_clear", told.all());
+}
+
+fn gone(text: &str) -> Destroy {
+    Destroy { target: target(text), snapshots: false, origin: false, mounted_elsewhere: None }
+}
+
+#[test]
+fn destroy() {
+    let told = &mut Told::default();
+    let mut on = |what: &str, inventory: &Inventory, request: Destroy| {
+        told.case(what, ops::destroy(inventory, &request));
+    };
+    on("a BE", &image(), gone("green"));
+    on("a described BE", &image(), gone("blue"));
+    let mut other = image();
+    other.next.default = Some("blue".into());
+    let other = but(other, "green", |b| b.parent_uuid = None);
+    on("with its snapshots", &other, Destroy { snapshots: true, ..gone("default") });
+    on("with the snapshot it came from", &image(), Destroy { origin: true, ..gone("green") });
+    on("it came from no snapshot", &image(), Destroy { origin: true, ..gone("blue") });
+    on("a snapshot", &but(image(), "green", |b| b.parent_uuid = None), gone("default@one"));
+    on("a described snapshot", &image(), gone("default@two"));
+    let both = holding(vec![adopted("rootfs", "@rootfs", 7), be("default", 1)], "default");
+    on("an adopted root", &both, gone("rootfs"));
+    let back = but(image(), "default", |b| b.parent_uuid = Some(id(12)));
+    on("a snapshot that its own BE was rolled back to", &back, gone("default@two"));
+    crate::snapshot!("destroy", told.all());
+}
+
+#[test]
+fn destroy_refused() {
+    let told = &mut Told::default();
+    let mut on = |what: &str, inventory: &Inventory, request: Destroy| {
+        told.case(what, ops::destroy(inventory, &request));
+    };
+    on("no such BE", &image(), gone("nosuch"));
+    on("no such snapshot", &image(), gone("default@nosuch"));
+    on("it runs", &running(image(), "blue"), gone("blue"));
+    on("it is the only one", &holding(vec![be("default", 1)], "default"), gone("default"));
+    on("it is active on reboot", &image(), gone("default"));
+    on("it is active for the next boot", &once(image(), "blue"), gone("blue"));
+    on("it is mounted", &but(image(), "blue", |b| b.mountpoints = vec!["/mnt".into()]), gone("blue"));
+    on("it is mounted elsewhere", &image(), Destroy { mounted_elsewhere: Some("/srv/x".into()), ..gone("blue") });
+    let both = holding(vec![adopted("toplevel", "", 7), be("default", 1)], "default");
+    on("it is the top of the store", &both, gone("toplevel"));
+    let mut other = image();
+    other.next.default = Some("blue".into());
+    on("it has snapshots", &other, gone("default"));
+    on("others came from one of them", &other, Destroy { snapshots: true, ..gone("default") });
+    on("a snapshot that another came from", &image(), gone("default@one"));
+    let twins = but(image(), "blue", |b| b.parent_uuid = Some(id(11)));
+    on("another came from its origin too", &twins, Destroy { origin: true, ..gone("green") });
+    on("options that are for BEs", &image(), Destroy { snapshots: true, ..gone("default@one") });
+    crate::snapshot!("destroy_refused", told.all());
+}
+
+#[test]
+fn rename() {
+    let told = &mut Told::default();
+    let mut on = |what: &str, inventory: &Inventory, from: &str, to: &str| {
+        told.case(what, ops::rename(inventory, &name(from), &name(to)));
+    };
+    on("a described BE", &image(), "blue", "red");
+    on("the default, with snapshots", &image(), "default", "red");
+    let mut every = once(image(), "blue");
+    every.next.asked.previous = Some("blue".into());
+    on("the one-shot, that was the default before", &every, "blue", "red");
+    on("what runs", &running(image(), "blue"), "blue", "red");
+
+    on("no such BE", &image(), "nosuch", "red");
+    on("onto one that exists", &image(), "blue", "green");
+    on("onto itself", &image(), "blue", "blue");
+    on("an adopted root", &holding(vec![adopted("rootfs", "@rootfs", 7)], "rootfs"), "rootfs", "red");
+    on("a snapshot's name would be too long", &image(), "default", &"n".repeat(252));
+    crate::snapshot!("rename", told.all());
+}
+
+#[test]
+fn describe() {
+    let told = &mut Told::default();
+    let mut on = |what: &str, inventory: &Inventory, be: &str, text: &str| {
+        told.case(what, ops::describe(inventory, &target(be), text));
+    };
+    on("a BE", &image(), "green", "it's new");
+    on("a BE that is described", &image(), "blue", "other");
+    on("no longer", &image(), "blue", "");
+    on("a snapshot", &image(), "default@one", "x");
+    on("a snapshot no longer", &image(), "default@two", "");
+    let known = but(image(), "green", |b| {
+        b.facts.rest.insert("later".into(), toml::Value::Boolean(true));
+    });
+    on("what else is known stays", &known, "green", "x");
+
+    on("too long", &image(), "blue", &"x".repeat(1025));
+    on("no such BE", &image(), "nosuch", "x");
+    on("no such snapshot", &image(), "blue@nosuch", "x");
+    crate::snapshot!("describe", told.all());
+}
+
+#[test]
+fn rollback() {
+    let told = &mut Told::default();
+    let mut on = |what: &str, inventory: &Inventory, be: &str, to: &str| {
+        told.case(what, ops::rollback(inventory, &name(be), &snap(to), None));
+    };
+    on("a BE", &image(), "default", "one");
+    let known = but(image(), "default", |b| b.facts = described("the one"));
+    on("its description stays", &known, "default", "one");
+
+    on("it runs", &running(image(), "default"), "default", "one");
+    on("it is mounted", &but(image(), "default", |b| b.mountpoints = vec!["/mnt".into()]), "default", "one");
+    on("no such BE", &image(), "nosuch", "one");
+    on("no such snapshot", &image(), "default", "nosuch");
+    on("no snapshots", &image(), "blue", "one");
+    told.case("mounted elsewhere", ops::rollback(&image(), &name("default"), &snap("one"), Some("/srv/x")));
+    crate::snapshot!("rollback", told.all());
+}
+
+#[test]
+fn init() {
+    let told = &mut Told::default();
+    let mut on = |what: &str, inventory: Option<&Inventory>, called: &str, origin: Origin| {
+        told.case(what, ops::init(inventory, &Init { name: name(called), origin, description: None }));
+    };
+    let tree = || Origin::Tree("/srv/root.tar".into());
+    on("from a tar, on a new store", None, "default", tree());
+    on("adopting a subvolume", None, "default", Origin::Found("@rootfs".into()));
+    on("adopting one that has the wanted name", None, "root", Origin::Found("root".into()));
+    on("adopting the top of the store", None, "default", Origin::Found(String::new()));
+    on("adopting one deep down, with an odd name", None, "default", Origin::Found("@/.snapshots/1 x/snapshot".into()));
+    on("adopting one whose name holds nothing usable", None, "default", Origin::Found("@".into()));
+    on("from a tar, beside others", Some(&image()), "second", tree());
+    on(
+        "adopting again what was adopted",
+        Some(&holding(vec![adopted("rootfs", "@rootfs", 7)], "rootfs")),
+        "default",
+        Origin::Found("@rootfs".into()),
+    );
+    on("it exists", Some(&image()), "default", tree());
+    let described = Init { name: name("default"), origin: tree(), description: Some("a test".into()) };
+    told.case("described", ops::init(None, &described));
+    crate::snapshot!("init", told.all());
+}
+
+#[test]
+fn repair_and_renew() {
+    let told = &mut Told::default();
+    let image = image();
+    told.case("nothing is wrong", Ok(ops::repair(&image, &Problems::default())));
+    let problems = Problems {
+        damaged: vec!["store.toml".into()],
+        gone: vec!["rootfs".into()],
+        stale: vec!["blue".into()],
+        orphans: vec!["facts/x.toml".into()],
+        unreadable: vec!["blue: /etc/bootenv.toml does not parse".into()],
+    };
+    let mut hollow = holding(vec![adopted("rootfs", "@rootfs", 7), be("default", 1)], "default");
+    hollow.shared = false;
+    told.case("everything is", Ok(ops::repair(&hollow, &problems)));
+    let blue = image.find(&name("blue")).unwrap();
+    told.case("a renewed entry", Ok(ops::renew(&image, blue)));
+    let mut missing = image.clone();
+    missing.menu.entries.clear();
+    told.case("an entry that was missing", Ok(ops::renew(&missing, blue)));
+    crate::snapshot!("repair_and_renew", told.all());
+}
+
+/// Requests are pure: what they are given does not change, and the same request gives the same plan, but for its identity.
+#[test]
+fn the_same_request_gives_the_same_plan() {
+    let image = image();
+    let (a, b) = (ops::create(&image, &new("red")).unwrap(), ops::create(&image, &new("red")).unwrap());
+    assert_ne!(a.id, b.id);
+    assert!(a.steps().eq(b.steps()));
+}
+
+/// Which names an inventory finds, and what a BE came from.
+#[test]
+fn origins() {
+    let mut inventory = image();
+    let origin = |inventory: &Inventory, be: &str| inventory.origin(inventory.find(&name(be)).unwrap());
+    assert_eq!(origin(&inventory, "default"), None);
+    assert_eq!(origin(&inventory, "green").as_deref(), Some("default@one"));
+    assert_eq!(origin(&inventory, "blue").as_deref(), Some("default"));
+    inventory.bes.remove(0);
+    assert_eq!(origin(&inventory, "blue"), None, "its parent is gone");
+    let mut child = be("child", 9);
+    child.parent_uuid = Some(id(2));
+    snapshot_of(&mut child, "s", 91);
+    inventory.bes.push(child);
+    assert_eq!(inventory.clones_of(id(2)).len(), 1);
+    assert_eq!(inventory.next.asked, Asked { default: Some("default".into()), ..Asked::default() });
+}
