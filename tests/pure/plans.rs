@@ -1,7 +1,7 @@
 //! Inventory and request become a plan, or a refusal: every function of `ops`, every refusal.
 
 use crate::rig::{
-    Told, adopted, be, but, described, holding, id, image, name, once, running, snap, snapshot_of, target,
+    Told, adopted, be, but, described, holding, id, image, name, once, running, snap, snapshot_of, target, unknown,
 };
 use bootenv::domain::{Asked, Inventory};
 use bootenv::ops::{self, Activate, Clear, Create, Destroy, Init, Origin, Problems};
@@ -171,6 +171,7 @@ fn destroy_refused() {
     on("it is the only one", &holding(vec![be("default", 1)], "default"), gone("default"));
     on("it is active on reboot", &image(), gone("default"));
     on("it is active for the next boot", &once(image(), "blue"), gone("blue"));
+    on("what boots next cannot be seen", &unknown(image()), gone("blue"));
     on("it is mounted", &but(image(), "blue", |b| b.mountpoints = vec!["/mnt".into()]), gone("blue"));
     on("it is mounted elsewhere", &image(), Destroy { mounted_elsewhere: Some("/srv/x".into()), ..gone("blue") });
     let both = holding(vec![adopted("toplevel", "", 7), be("default", 1)], "default");
@@ -202,6 +203,7 @@ fn rename() {
     on("no such BE", &image(), "nosuch", "red");
     on("onto one that exists", &image(), "blue", "green");
     on("onto itself", &image(), "blue", "blue");
+    on("what boots next cannot be seen", &unknown(image()), "blue", "red");
     on("an adopted root", &holding(vec![adopted("rootfs", "@rootfs", 7)], "rootfs"), "rootfs", "red");
     on("a snapshot's name would be too long", &image(), "default", &"n".repeat(252));
     crate::snapshot!("rename", told.all());

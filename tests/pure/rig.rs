@@ -80,7 +80,7 @@ pub fn holding(bes: Vec<BootEnv>, default: &str) -> Inventory {
         menu: MenuState { entries: bes.iter().rev().map(kernel).collect(), problems: Vec::new() },
         bes,
         shared: true,
-        next: NextBoot { default: Some(default.into()), once: None, asked },
+        next: NextBoot { default: Some(default.into()), once: None, asked, unknown: false },
         attention: Vec::new(),
     }
 }
@@ -95,6 +95,12 @@ pub fn but(mut inventory: Inventory, called: &str, change: impl FnOnce(&mut Boot
 pub fn once(mut inventory: Inventory, called: &str) -> Inventory {
     inventory.next.once = Some(called.into());
     inventory.next.asked.once = Some(called.into());
+    inventory
+}
+
+/// The same, where the loader's state cannot be seen.
+pub fn unknown(mut inventory: Inventory) -> Inventory {
+    inventory.next = NextBoot { unknown: true, ..NextBoot::default() };
     inventory
 }
 
