@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 /// Where BEs are mounted when nobody says where.
 const OWN_DIR: &str = "/run/bootenv";
 
-/// Mounts `be` on `dir`, or on a directory of our own, and returns where. The whole tree is put together where nobody
-/// sees it and attached in one move.
-pub fn mount(store: &dyn Store, be: &BootEnv, dir: Option<&Path>, readonly: bool) -> Result<PathBuf> {
+/// Refuses what cannot be mounted: a BE that is mounted, a directory that is no place for one.
+pub fn check(be: &BootEnv, dir: Option<&Path>) -> Result<()> {
     if let Some(at) = be.mountpoints.first() {
         let hint = match be.running {
             true => format!("it is what runs; `bootenv create -e {} NAME` makes a copy to mount", be.name),
@@ -22,6 +21,13 @@ pub fn mount(store: &dyn Store, be: &BootEnv, dir: Option<&Path>, readonly: bool
         };
         return Err(Error::busy(format!("{} is mounted at {}", be.name, at.display())).hint(hint));
     }
+    dir.map(usable).transpose().map(drop)
+}
+
+/// Mounts `be` on `dir`, or on a directory of our own, and returns where. The whole tree is put together where nobody
+/// sees it and attached in one move.
+pub fn mount(store: &dyn Store, be: &BootEnv, dir: Option<&Path>, readonly: bool) -> Result<PathBuf> {
+    check(be, dir)?;
     let (at, made) = match dir {
         Some(dir) => (usable(dir)?, false),
         None => (own_place(be)?, true),
@@ -108,30 +114,41 @@ fn own_place(be: &BootEnv) -> Result<PathBuf> {
 /// Finds the BE that is meant by a name or by the directory it is mounted on, and where it is mounted.
 pub fn find<'i>(inventory: &'i Inventory, what: &str) -> Result<(&'i BootEnv, Option<PathBuf>)> {
     if what.contains('/') {
-        let full = Path::new(what).canonicalize().doing_to("open", Path::new(what))?;
+        let full = Path::new(what).canonicalize().unwrap_or_else(|_| PathBuf::from(what));
         let found = inventory.bes.iter().find(|b| b.mountpoints.contains(&full));
-        let be =
-            found.ok_or_else(|| Error::not_found(format!("no boot environment of this store is mounted at {what}")))?;
+        let be = found.ok_or_else(|| {
+            Error::not_found(format!("no boot environment of this store is mounted at {what}"))
+                .hint("`bootenv list` shows what is mounted where")
+        })?;
         return Ok((be, Some(full)));
     }
     let be = inventory.be(&crate::domain::BeName::parse(what)?)?;
     Ok((be, be.mountpoints.last().cloned()))
 }
 
-/// Unmounts the BE at `at`. Without `force` nothing may use it; with it, what uses it keeps what it has open.
-pub fn unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
+/// Refuses what cannot be unmounted: what runs, and, without `force`, what something else is mounted below.
+pub fn check_unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
     if at == Path::new("/") {
         return Err(Error::refused(format!("{} is running", be.name))
             .hint("only a boot environment that does not run can be unmounted"));
     }
     let shared = at.join(MOUNTPOINT);
     let mounts = mountinfo::own()?;
-    let others: Vec<&Path> =
-        mounts.iter().map(|m| m.target.as_path()).filter(|t| t.starts_with(at) && *t != at && *t != shared).collect();
-    if let (false, Some(first)) = (force, others.first()) {
-        return Err(Error::busy(format!("something else is mounted below {}: {}", be.name, first.display()))
-            .hint("unmount it first, or use -f"));
+    let mut below = mounts.iter().map(|m| &m.target).filter(|t| t.starts_with(at) && *t != at && **t != shared);
+    match below.next() {
+        Some(other) if !force => {
+            Err(Error::busy(format!("something else is mounted below {}: {}", be.name, other.display()))
+                .hint("unmount it first, or use -f"))
+        }
+        _ => Ok(()),
     }
+}
+
+/// Unmounts the BE at `at`. Without `force` nothing may use it; with it, what uses it keeps what it has open.
+pub fn unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
+    check_unmount(be, at, force)?;
+    let shared = at.join(MOUNTPOINT);
+    let mounts = mountinfo::own()?;
     if force {
         mount::detach(at, true).doing_to("unmount", at)?;
         return tidy(at);

@@ -4,7 +4,6 @@ use super::{Context, args};
 use crate::altroot;
 use crate::domain::BeName;
 use crate::error::{Error, Result};
-use serde_json::json;
 
 pub(super) fn run(cx: &mut Context, args: &args::Mount) -> Result<()> {
     let name = BeName::parse(&args.name)?;
@@ -23,20 +22,18 @@ pub(super) fn run(cx: &mut Context, args: &args::Mount) -> Result<()> {
     let (session, _lock) = cx.begin()?;
     let inventory = session.inventory_about(Some(&name))?;
     let be = inventory.be(&name)?;
+    altroot::check(be, args.dir.as_deref())?;
+    let steps = [format!("mount {} as an alternate root, with the shared dataset below it read-only", be.path)];
+    let request = format!("mount {name}");
     if cx.cli.dry_run {
-        let at = args.dir.as_ref().map_or_else(|| "a directory below /run/bootenv".into(), |d| d.display().to_string());
-        cx.out.already(
-            &format!("mount {name}"),
-            &format!("mount {name} would mount {} at {at}, with the shared dataset read-only", be.path),
-        );
-        return Ok(());
+        return cx.out.change(&request, &steps, None);
     }
     let at = altroot::mount(session.store(), be, args.dir.as_deref(), args.read_only)?;
     match cx.out.is_json() {
-        true => cx
-            .out
-            .document(&json!({"version": 1, "request": format!("mount {name}"), "changed": true, "mountpoint": at.to_string_lossy()})),
-        false => cx.out.raw(at.display().to_string()),
+        true => cx.out.change(&request, &steps, Some(&at)),
+        false => {
+            cx.out.raw(at.display().to_string());
+            Ok(())
+        }
     }
-    Ok(())
 }

@@ -109,6 +109,20 @@ impl Output {
         Ok(())
     }
 
+    /// A change that is no plan of the store's: `at` says where it was done; without it, it would be.
+    pub fn change(&self, request: &str, steps: &[String], at: Option<&std::path::Path>) -> Result<()> {
+        if self.json {
+            let done = at.is_some();
+            let at = at.map(|p| p.to_string_lossy());
+            self.document(&json!({"version": 1, "request": request, "dry_run": !done, "changed": done, "steps": steps,
+                "notes": self.notes, "mountpoint": at}));
+        } else {
+            self.line(format!("{request} would:"));
+            steps.iter().for_each(|s| self.line(format!("  {s}")));
+        }
+        Ok(())
+    }
+
     /// What is so already.
     pub fn already(&self, request: &str, text: &str) {
         if self.json {

@@ -16,9 +16,10 @@ pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
         cx.out.already(&request, &format!("{} is not mounted", be.name));
         return Ok(());
     };
+    altroot::check_unmount(be, &at, args.force)?;
+    let steps = [format!("unmount {} from {}", be.path, at.display())];
     if cx.cli.dry_run {
-        cx.out.already(&request, &format!("{request} would unmount {}", at.display()));
-        return Ok(());
+        return cx.out.change(&request, &steps, None);
     }
     altroot::unmount(be, &at, args.force)?;
     // A package manager may have changed the kernel in it.
@@ -29,10 +30,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
     } else if session.loader().entries().is_ok_and(|entries| !entries.contains(&entry)) {
         session.run(&lock, &ops::renew(&inventory, be), &mut cx.out)?;
     }
-    if cx.out.is_json() {
-        cx.out.document(
-            &serde_json::json!({"version": 1, "request": request, "changed": true, "mountpoint": at.to_string_lossy()}),
-        );
+    match cx.out.is_json() {
+        true => cx.out.change(&request, &steps, Some(&at)),
+        false => Ok(()),
     }
-    Ok(())
 }

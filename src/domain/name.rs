@@ -12,6 +12,9 @@ use std::fmt;
 /// snapshot holds `BE@SNAP` whole.
 pub const NAME_MAX: usize = 255;
 
+/// The longest the name of a BE may be, in bytes: mount(8) passes on `subvol=ROOT/NAME` with fsconfig(2), which takes 255.
+const BE_MAX: usize = 250;
+
 /// The name of a boot environment.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -32,16 +35,16 @@ pub enum Target {
     Snapshot(BeName, SnapName),
 }
 
-fn check(what: &str, name: &str) -> Result<()> {
+fn check(what: &str, name: &str, longest: usize) -> Result<()> {
     let bad = |why: String| {
         Err(Error::usage(format!("{:?} is not a name for a {what}: {why}", Shown(name))).hint(
-            "a name has letters, digits and `_ . : -`, begins with a letter or a digit, and is at most 255 bytes long",
+            "a name has letters, digits and `_ . : -`, begins with a letter or a digit, and is at most 250 bytes long",
         ))
     };
     if name.is_empty() {
         return bad("it is empty".into());
     }
-    if name.len() > NAME_MAX {
+    if name.len() > longest {
         return bad(format!("it is {} bytes long", name.len()));
     }
     if name.contains('@') && what == "boot environment" {
@@ -70,11 +73,11 @@ impl fmt::Debug for Shown<'_> {
 }
 
 macro_rules! name_type {
-    ($type:ident, $what:literal) => {
+    ($type:ident, $what:literal, $longest:expr) => {
         impl $type {
             /// Checks and wraps a name. A bad one is a usage error that says which rule it breaks.
             pub fn parse(name: &str) -> Result<Self> {
-                check($what, name)?;
+                check($what, name, $longest)?;
                 Ok($type(name.to_string()))
             }
 
@@ -105,8 +108,8 @@ macro_rules! name_type {
     };
 }
 
-name_type!(BeName, "boot environment");
-name_type!(SnapName, "snapshot");
+name_type!(BeName, "boot environment", BE_MAX);
+name_type!(SnapName, "snapshot", NAME_MAX);
 
 impl Target {
     /// Parses `NAME` or `BE@SNAP`.
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn accepts_what_zfs_accepts() {
-        for name in ["default", "a", "6.12.1-3", "before_upgrade", "x:y", &"n".repeat(255)] {
+        for name in ["default", "a", "6.12.1-3", "before_upgrade", "x:y", &"n".repeat(250)] {
             assert_eq!(BeName::parse(name).unwrap().as_str(), name);
         }
     }
@@ -166,7 +169,7 @@ mod tests {
     #[test]
     fn refuses_what_would_need_quoting_or_escape_the_layout() {
         for name in
-            ["", "/", "a/b", "a@b", "a b", "a\n", "\u{7f}", "-a", ".a", "..", ".", "ü", "a'b", "$x", &"n".repeat(256)]
+            ["", "/", "a/b", "a@b", "a b", "a\n", "\u{7f}", "-a", ".a", "..", ".", "ü", "a'b", "$x", &"n".repeat(251)]
         {
             let error = BeName::parse(name).unwrap_err();
             assert_eq!(error.kind, Kind::Usage, "{name:?}");

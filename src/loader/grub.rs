@@ -152,7 +152,8 @@ impl Loader for Grub<'_> {
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
-        match self.home()?.read_text(MENU)? {
+        let repair = "`bootenv check --repair` makes it anew from the boot environments there are";
+        match self.home()?.read_text(MENU).map_err(|e| e.hint(repair))? {
             Some(text) => menu::parse(&text),
             None if !self.installed() => Ok(Vec::new()),
             None => Err(Error::failed("the boot menu BOOTENV/grub/menu.cfg is missing")

@@ -121,7 +121,7 @@ pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv]) -> (Ne
         // The loader goes on without its state, as if nothing had been asked; `problems` tells of it.
         Err(_) => resolve(store, &entries, Asked::default()),
     };
-    if next.asked.default.is_some() && next.asked.default != next.default {
+    if !entries.is_empty() && next.asked.default.is_some() && next.asked.default != next.default {
         menu.problems.push(format!(
             "the default is {}, which cannot be booted; the loader falls back to {}: `bootenv activate` another",
             next.asked.default.as_deref().unwrap_or("-"),

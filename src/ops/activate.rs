@@ -5,9 +5,6 @@ use crate::domain::{Asked, BeName, Inventory};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 
-/// The longest `subvol=` that mount(8) can pass on: fsconfig(2) takes 255 bytes.
-const LONGEST_PATH: usize = 255;
-
 /// What `activate` comes to when there may be nothing to do.
 #[derive(Debug)]
 pub enum Clear {
@@ -48,12 +45,6 @@ pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool, 
     let found = inventory.be(be)?;
     if !bootable {
         return Err(not_bootable(be));
-    }
-    if found.path.len() > LONGEST_PATH {
-        return Err(Error::refused(format!(
-            "the path of {be} is longer than {LONGEST_PATH} bytes, which an initrd may be unable to mount"
-        ))
-        .hint("give it a shorter name with `bootenv rename`"));
     }
     let asked = &inventory.next.asked;
     let wanted = Some(be.to_string());

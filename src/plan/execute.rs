@@ -94,7 +94,12 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
         match step {
             Step::Adopt { .. } | Step::Forget { .. } if store.has_home() => store.may_change_settings()?,
             Step::Facts { to, was, .. } => store.may_change_facts(&[to, was])?,
-            Step::Clone { to, .. } | Step::Import { to, .. } | Step::Rename { to, .. } if store.top().exists(to) => {
+            // A damaged menu would stop the plan half-way; so would a loader whose state cannot be read.
+            Step::Entry { .. } | Step::EntryBeside { .. } | Step::DropEntry { .. } => drop(world.loader.entries()?),
+            Step::Ask { .. } => drop(world.loader.asked()?),
+            Step::Clone { to, .. } | Step::Import { to, .. } | Step::Rename { to, .. }
+                if store.top().kind(to)?.is_some() =>
+            {
                 return Err(Error::refused(format!("something that is no boot environment stands at {to}"))
                     .hint("move it away, or choose another name"));
             }
@@ -105,7 +110,7 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
 }
 
 fn interrupted() -> Error {
-    Error::failed("interrupted; nothing changed")
+    Error::failed("interrupted; nothing changed").hint("run it again when you like")
 }
 
 fn error_in_undo(first: &Error, then: Error) -> Error {
@@ -150,6 +155,13 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
             match from.is_dir() {
                 true => copy::contents(from, &into.proc_path(), "copy the root tree", observer),
                 false => copy::untar(from, &into.proc_path(), "unpack the root tree", observer),
+            }?;
+            match into.exists("etc") && into.exists("usr") {
+                true => Ok(()),
+                false => {
+                    Err(Error::refused(format!("{} holds no Linux root: it has no /etc and /usr", from.display()))
+                        .hint("name a tar of a root"))
+                }
             }
         }
         Step::Clone { from, to, readonly } => store.clone_to(from, to, *readonly),
@@ -240,6 +252,7 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
             _ => Ok(()),
         },
         Step::Entry { be, path, fresh: true, .. } => loader.remove(be, path),
+        Step::Share { .. } => shared::clear_arrivals(*store),
         Step::EntryBeside { be, path, title, .. } => {
             let entry = Entry::describe(*store, be, path, path, title.clone())?.entry;
             match loader.entries()?.iter().filter(|e| e.id == *be && e.path == *path).count() {

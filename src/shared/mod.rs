@@ -145,22 +145,69 @@ fn prune(dir: &Path, shown: &str, owned: &HashSet<String>) -> Result<()> {
 fn move_data(tree: &Tree, shared: &Tree, names: &[&str], be: &str, observer: &mut dyn Observer) -> Result<()> {
     let var = tree.sub("var")?;
     let (fresh, old): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|n| matches!(shared.kind(n), Ok(None)));
+    let arrivals = Arrivals::open(shared)?;
     let sources: Vec<_> = fresh.iter().map(|n| var.proc_path().join(n)).collect();
-    copy::into_dir(&sources, &shared.proc_path(), "move the shared directories", observer)?;
+    copy::into_dir(&sources, &arrivals.dir.proc_path(), "move the shared directories", observer)?;
     for name in fresh {
-        links::adjust(&shared.proc_path().join(name), &["var", name])?;
+        links::adjust(&arrivals.dir.proc_path().join(name), &["var", name])?;
+        arrivals.place(name, &shared.proc_path().join(name))?;
     }
     for name in old {
-        let kept = merge(&var.proc_path().join(name), &shared.proc_path().join(name), &["var", name], Some(be))?;
+        let (from, to) = (var.proc_path().join(name), shared.proc_path().join(name));
+        let kept = merge(&arrivals, &from, &to, &["var", name], Some(be))?;
         kept.iter().for_each(|k| observer.note(&format!("/var/shared/{name}: what {be} had is kept beside as {k}")));
     }
-    Ok(())
+    arrivals.close()
+}
+
+/// Where things are copied to before they are put in their places with one rename: what is in its place is whole, whenever
+/// the copy was cut off.
+struct Arrivals<'a> {
+    shared: &'a Tree,
+    dir: Tree,
+}
+
+const ARRIVALS: &str = ".bootenv-arrivals";
+
+impl<'a> Arrivals<'a> {
+    fn open(shared: &'a Tree) -> Result<Self> {
+        shared.remove_tree(ARRIVALS)?;
+        shared.make_dir(ARRIVALS, 0o700)?;
+        Ok(Arrivals { shared, dir: shared.sub(ARRIVALS)? })
+    }
+
+    /// Copies one thing, which was at `at` from the root, to its place.
+    fn bring(&self, from: &Path, to: &Path, at: &[&str]) -> Result<()> {
+        let name = to.file_name().unwrap_or_default();
+        let here = self.dir.proc_path().join(name);
+        copy::contents(from, &here, "fill the shared dataset", &mut copy::Unwatched)?;
+        links::adjust(&here, at)?;
+        std::fs::rename(&*here, to).doing_to("put in its place", to)
+    }
+
+    /// Puts something that was copied in its place.
+    fn place(&self, name: &str, to: &Path) -> Result<()> {
+        std::fs::rename(&*self.dir.proc_path().join(name), to).doing_to("put in its place", to)
+    }
+
+    fn close(self) -> Result<()> {
+        self.shared.remove_tree(ARRIVALS)
+    }
+}
+
+/// Takes away what a copy left that was cut off.
+pub fn clear_arrivals(store: &dyn Store) -> Result<()> {
+    match store.identity(store::SHARED)? {
+        Some(_) => store.tree(store::SHARED)?.remove_tree(ARRIVALS),
+        None => Ok(()),
+    }
 }
 
 /// Puts into the shared dataset what the pristine copy of the BE at `path` has and it has not.
 pub fn fill(store: &dyn Store, path: &str) -> Result<()> {
     let tree = store.tree(path)?;
     let shared = store.tree(store::SHARED)?;
+    let arrivals = Arrivals::open(&shared)?;
     for name in SHARED_LIST {
         let pristine = format!("{PRISTINE}/{name}");
         let at = format!("var/{name}");
@@ -168,28 +215,25 @@ pub fn fill(store: &dyn Store, path: &str) -> Result<()> {
         if linked && tree.kind(&pristine)?.is_none() && shared.kind(name)?.is_none() {
             shared.make_dir(name, 0o755)?;
         }
-        if tree.kind(&pristine)? == Some(FileType::Directory) {
-            let to = shared.proc_path().join(name);
-            let from = tree.sub(&pristine)?;
-            match shared.kind(name)? {
-                None => {
-                    shared.make_dir(name, 0o755)?;
-                    copy::contents(&from.proc_path(), &to, "fill the shared dataset", &mut copy::Unwatched)?;
-                    links::adjust(&to, &["var", name])?;
-                }
-                Some(FileType::Directory) => {
-                    merge(&from.proc_path(), &to, &["var", name], None)?;
-                }
-                Some(_) => {}
+        if tree.kind(&pristine)? != Some(FileType::Directory) {
+            continue;
+        }
+        let from = tree.sub(&pristine)?;
+        let to = shared.proc_path().join(name);
+        match shared.kind(name)? {
+            None => arrivals.bring(&from.proc_path(), &to, &["var", name])?,
+            Some(FileType::Directory) => {
+                merge(&arrivals, &from.proc_path(), &to, &["var", name], None)?;
             }
+            Some(_) => {}
         }
     }
-    Ok(())
+    arrivals.close()
 }
 
 /// Copies what is in `from`, which is or was at `at` from the root, and not in `to`. What is in both and differs is kept
 /// beside the one that is there, if `be` says what to call it. Returns the names of those.
-fn merge(from: &Path, to: &Path, at: &[&str], be: Option<&str>) -> Result<Vec<String>> {
+fn merge(arrivals: &Arrivals<'_>, from: &Path, to: &Path, at: &[&str], be: Option<&str>) -> Result<Vec<String>> {
     let mut kept = Vec::new();
     for entry in std::fs::read_dir(from).doing_to("read", from)? {
         let entry = entry.doing_to("read", from)?;
@@ -198,23 +242,16 @@ fn merge(from: &Path, to: &Path, at: &[&str], be: Option<&str>) -> Result<Vec<St
         let inside: Vec<&str> = at.iter().copied().chain([name.as_str()]).collect();
         let kind = entry.file_type().doing_to("look at", &entry.path())?;
         match std::fs::symlink_metadata(&there) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                copy::into_dir(&[entry.path()], to, "merge the shared directories", &mut copy::Unwatched)?;
-                links::adjust(&there, &inside)?;
-            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => arrivals.bring(&entry.path(), &there, &inside)?,
             Err(e) => return Err(e).doing_to("look at", &there),
-            Ok(meta) if meta.is_dir() && kind.is_dir() => kept.extend(merge(&entry.path(), &there, &inside, be)?),
+            Ok(meta) if meta.is_dir() && kind.is_dir() => {
+                kept.extend(merge(arrivals, &entry.path(), &there, &inside, be)?)
+            }
             Ok(_) => {
                 let Some(be) = be else { continue };
                 let beside = to.join(format!("{name}.from-{be}"));
                 if !same(&entry.path(), &there, &inside) && std::fs::symlink_metadata(&beside).is_err() {
-                    copy::contents(
-                        &entry.path(),
-                        &beside,
-                        "keep what arrived beside what is there",
-                        &mut copy::Unwatched,
-                    )?;
-                    links::adjust(&beside, &inside)?;
+                    arrivals.bring(&entry.path(), &beside, &inside)?;
                     kept.push(format!("{name}.from-{be}"));
                 }
             }

@@ -69,6 +69,12 @@ pub fn parse_all(
         };
         match facts {
             Ok(facts) => {
+                if facts.version > FORMAT {
+                    attention.push(format!(
+                        "BOOTENV/{DIR}/{identity}.toml was written by a newer bootenv (format {}) and is left alone",
+                        facts.version
+                    ));
+                }
                 all.insert(identity, facts);
             }
             Err(e) => attention.push(format!("{}; `bootenv check --repair` puts it aside", e.message)),

@@ -47,12 +47,14 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
         let readonly = meta.permissions().readonly() || rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_err();
         let device = LoopDevice::attach(path, readonly)?;
         let block = device.path().to_path_buf();
+        let readonly = readonly || held_readonly(&block)?;
         let store =
             Btrfs::open(&block, &path.display().to_string(), Some(device), readonly).map_err(|e| no_btrfs(e, path))?;
         return Ok(Opened { store: Box::new(store), is_root: false });
     }
     if kind.is_block_device() {
-        let store = Btrfs::open(path, &path.display().to_string(), None, false).map_err(|e| no_btrfs(e, path))?;
+        let store = Btrfs::open(path, &path.display().to_string(), None, held_readonly(path)?)
+            .map_err(|e| no_btrfs(e, path))?;
         let is_root = mount_of(Path::new("/"))
             .is_ok_and(|m| store.is_mount_of(&m, m.root.strip_prefix("/").unwrap_or(&m.root).to_str().unwrap_or("\0")));
         return Ok(Opened { store: Box::new(store), is_root });
@@ -70,8 +72,14 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
         .hint("name an image file, a block device, or a directory on a mounted Btrfs"))
 }
 
+/// Whether somebody has mounted the filesystem on this device read-only. Another mount of ours would make it writable.
+fn held_readonly(device: &Path) -> Result<bool> {
+    let mounts = mountinfo::own()?;
+    Ok(mounts.iter().any(|m| m.source == device && m.super_options.split(',').any(|o| o == "ro")))
+}
+
 fn open_device(device: &Path, name: &str, mount: &Mount) -> Result<Opened> {
-    let readonly = mount.super_options.split(',').any(|o| o == "ro");
+    let readonly = mount.super_options.split(',').chain(mount.options.split(',')).any(|o| o == "ro");
     let store = Btrfs::open(device, name, None, readonly)?;
     let root = mount_of(Path::new("/"))?;
     let is_root = store.is_mount_of(&root, root.root.strip_prefix("/").unwrap_or(&root.root).to_str().unwrap_or("\0"));

@@ -2,7 +2,8 @@
 //!
 //! It opens directories, makes one ioctl and prints. It has no store to find, no lock, no journal, no menu.
 
-use btrfs_uapi::subvolume::{snapshot_create, subvolume_delete};
+use btrfs_disk::items::RootItem;
+use btrfs_uapi::subvolume::{snapshot_create, subvolume_delete, subvolume_info};
 use btrfs_uapi::tree_search::{Key, SearchFilter, tree_search_v2};
 use std::ffi::CString;
 use std::fs::File;
@@ -48,8 +49,8 @@ fn delete(dir: &str, name: &str) -> std::io::Result<()> {
 
 fn list(dir: &str) -> std::io::Result<()> {
     let mut text = Vec::new();
-    search(File::open(dir)?.as_fd(), |id, reference| {
-        if let Some((parent, name)) = reference {
+    search(File::open(dir)?.as_fd(), |id, found| {
+        if let Found::Name { parent, name } = found {
             let _ = write!(text, "{id}\t{parent}\t");
             text.extend_from_slice(name);
             text.push(b'\n');
@@ -60,13 +61,34 @@ fn list(dir: &str) -> std::io::Result<()> {
 
 /// How many subvolumes are deleted and wait for the kernel's cleaner: they have a root, and no name.
 pub fn nameless(on: BorrowedFd<'_>) -> std::io::Result<usize> {
-    let mut waiting = 0;
-    search(on, |_, reference| waiting = if reference.is_some() { waiting - 1 } else { waiting + 1 })?;
-    Ok(usize::try_from(waiting).unwrap_or(0))
+    let (mut roots, mut names) = (0usize, 0usize);
+    search(on, |_, found| match found {
+        Found::Root(_) => roots += 1,
+        Found::Name { .. } => names += 1,
+    })?;
+    Ok(roots.saturating_sub(names))
 }
 
-/// One search over the root tree: every subvolume once as a root, and once with its parent and name if it has them.
-fn search(on: BorrowedFd<'_>, mut each: impl FnMut(u64, Option<(u64, &[u8])>)) -> std::io::Result<()> {
+/// How many levels of nodes the tree of the subvolume at `on` has above its leaves, as of the last commit.
+pub fn levels(on: BorrowedFd<'_>) -> std::io::Result<u8> {
+    let id = subvolume_info(on)?.id;
+    let mut levels = 0;
+    search(on, |found_id, found| {
+        if let (true, Found::Root(data)) = (found_id == id, found) {
+            levels = RootItem::parse(data).map_or(0, |root| root.level);
+        }
+    })?;
+    Ok(levels)
+}
+
+/// What the root tree says of a subvolume.
+enum Found<'a> {
+    Root(&'a [u8]),
+    Name { parent: u64, name: &'a [u8] },
+}
+
+/// One search over the root tree.
+fn search(on: BorrowedFd<'_>, mut each: impl FnMut(u64, Found<'_>)) -> std::io::Result<()> {
     let filter = SearchFilter {
         tree_id: ROOT_TREE,
         start: Key { objectid: FIRST_FREE, item_type: ROOT_ITEM_KEY, offset: 0 },
@@ -76,10 +98,10 @@ fn search(on: BorrowedFd<'_>, mut each: impl FnMut(u64, Option<(u64, &[u8])>)) -
     };
     tree_search_v2(on, filter, None, |header, data| {
         match header.item_type {
-            ROOT_ITEM_KEY => each(header.objectid, None),
+            ROOT_ITEM_KEY => each(header.objectid, Found::Root(data)),
             ROOT_BACKREF_KEY => {
                 let name = data.get(NAME_AT..).unwrap_or_default();
-                each(header.objectid, Some((header.offset, name)));
+                each(header.objectid, Found::Name { parent: header.offset, name });
             }
             _ => {}
         }

@@ -102,19 +102,27 @@ fn able(options: &Options) -> Result<PathBuf, String> {
     match &options.root {
         Some(root) if root.is_file() => Ok(root.clone()),
         Some(root) => Err(format!("{} is not there", root.display())),
-        None => cached_root(),
+        None => built_root().or_else(|why| cached_root().ok_or(why)),
     }
 }
 
-/// The newest root that the machine tests have cached.
-fn cached_root() -> Result<PathBuf, String> {
+/// The root of the machine tests, built now if it has not been.
+fn built_root() -> Result<PathBuf, String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/machine/build-root.sh");
+    eprintln!("bench: {script}");
+    let path = output(&words([&"sh", &script]))?;
+    Ok(PathBuf::from(path.trim()))
+}
+
+/// The newest root in the cache, of whatever recipe.
+fn cached_root() -> Option<PathBuf> {
     let cache = std::env::var_os("BOOTENV_CACHE").map_or_else(|| "/var/cache/bootenv-test".into(), PathBuf::from);
     let tars = std::fs::read_dir(&cache).into_iter().flatten().flatten().map(|e| e.path());
-    let tars = tars.filter(|p| p.extension().is_some_and(|e| e == "tar"));
-    let tars = tars.filter(|p| !p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b".")));
-    tars.max_by_key(|p| p.metadata().and_then(|m| m.modified()).ok()).ok_or_else(|| {
-        format!("no Debian root is cached in {}: tests/machine/build-root.sh makes one", cache.display())
-    })
+    let whole = |p: &PathBuf| {
+        p.extension().is_some_and(|e| e == "tar")
+            && p.file_name().is_some_and(|n| !n.as_encoded_bytes().starts_with(b"."))
+    };
+    tars.filter(whole).max_by_key(|p| p.metadata().and_then(|m| m.modified()).ok())
 }
 
 fn side_by_side(options: &Options, root: &Path) -> Result<(), String> {
@@ -123,6 +131,7 @@ fn side_by_side(options: &Options, root: &Path) -> Result<(), String> {
     let tool = PathBuf::from(env!("CARGO_BIN_EXE_bootenv"));
     eprintln!("bench: filling the Btrfs from {}", root.display());
     rig.prepare(&words([&tool, &"init", &"--store", &rig.top, &"--from", &root, &"--name", &"default"]))?;
+    let grown = peers::grow(&rig)?;
     peers::make_others(&rig)?;
     let no_snapper = peers::set_up_snapper(&rig).err();
     let bootenv = Peer::Bootenv("bootenv", tool.clone());
@@ -146,7 +155,7 @@ fn side_by_side(options: &Options, root: &Path) -> Result<(), String> {
     if no_snapper.is_none() {
         columns.extend(beside_snapper);
     }
-    println!("{}\n", circumstances(&rig, root, options.rounds));
+    println!("{}\n", circumstances(&rig, root, &grown, options.rounds));
     println!("{}", results.table(&columns, &options.levels));
     if let Some(why) = no_snapper {
         println!("snapper was not measured: {why}.\n");
@@ -188,7 +197,7 @@ fn rounds(rig: &Rig, peers: &[Peer], level: usize, rounds: usize, results: &mut 
 }
 
 /// What a reader has to know to make sense of the numbers.
-fn circumstances(rig: &Rig, root: &Path, rounds: usize) -> String {
+fn circumstances(rig: &Rig, root: &Path, grown: &str, rounds: usize) -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
@@ -197,7 +206,7 @@ fn circumstances(rig: &Rig, root: &Path, rounds: usize) -> String {
         text.lines().next().unwrap_or("no snapper").to_string()
     };
     format!(
-        "Whole processes in ms: median of {rounds} runs (the middle half). Linux {}, {cores} cores, load {}; image on {}; root {}; {}, {}. \
+        "Whole processes in ms: median of {rounds} runs (the middle half). Linux {}, {cores} cores, load {}; image on {}; root {}{grown}; {}, {}. \
          Peak memory below {:.1} MiB cannot be told.",
         kernel.trim(),
         load.split(' ').take(2).collect::<Vec<_>>().join(" and "),

@@ -32,11 +32,6 @@ impl Series {
         self.peak_kib = self.peak_kib.max(run.peak_kib);
     }
 
-    /// How many runs there were.
-    pub fn runs(&self) -> usize {
-        self.ms.len()
-    }
-
     /// The median, in milliseconds.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)

@@ -11,7 +11,13 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+pub mod chroot;
+pub mod foreign;
+pub mod print;
 pub mod root;
+pub mod store;
+
+pub use print::Print;
 
 /// What a run of the binary gave.
 #[derive(Debug)]
@@ -37,6 +43,28 @@ impl Ran {
             assert!(self.stderr.contains(word), "{word:?} is not in: {}", self.stderr);
         }
         self
+    }
+
+    /// Fails the test unless the run was refused with `status`, an error that says all of `words`, and a hint that names
+    /// the repair. The error must have been written with `--json`.
+    #[track_caller]
+    pub fn refused(self, status: i32, words: &[&str]) -> Self {
+        let told: serde_json::Value = serde_json::from_str(&self.stderr).unwrap_or_else(|e| {
+            panic!("{e}: status {}\nstdout: {}\nstderr: {}", self.status, self.stdout, self.stderr)
+        });
+        let kind = match status {
+            1 => "failed",
+            2 => "usage",
+            3 => "refused",
+            4 => "not_found",
+            5 => "busy",
+            _ => unreachable!(),
+        };
+        assert_eq!(told["error"]["kind"], kind, "{}", self.stderr);
+        assert_eq!(self.stdout, "", "an error leaves standard output empty");
+        let hint = told["error"]["hint"].as_str().unwrap_or_default();
+        assert!(hint.len() > 5, "there is no hint: {}", self.stderr);
+        self.fails(status, words)
     }
 
     /// The JSON document on standard output.
@@ -73,11 +101,24 @@ impl Lab {
 
     /// A laboratory with a store that holds the BE `default`, made by `bootenv init` from the small root.
     pub fn new() -> Lab {
+        Lab::with("")
+    }
+
+    /// The same, with the root changed by a shell script before it is copied in.
+    pub fn with(script: &str) -> Lab {
         let lab = Lab::empty();
-        let root = lab.path("root");
-        root::small(&root);
+        let root = lab.root(script);
         lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap()]).ok();
         lab
+    }
+
+    /// The small root as a folder of the laboratory, changed by a shell script that runs in it.
+    pub fn root(&self, script: &str) -> PathBuf {
+        let root = self.path("root");
+        let _ = std::fs::remove_dir_all(&root);
+        root::small(&root);
+        sh(&format!("set -e; cd '{}'; {script}", root.display()));
+        root
     }
 
     /// A path in the laboratory's own directory.
@@ -87,8 +128,8 @@ impl Lab {
 
     /// The binary, told to work on this store.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bootenv"));
-        command.arg("--store").arg(&self.image).args(args).env("NO_COLOR", "1").env("TZ", "UTC");
+        let mut command = tool();
+        command.arg("--store").arg(&self.image).args(args);
         command
     }
 
@@ -97,13 +138,28 @@ impl Lab {
         self.command(args).output().unwrap().into()
     }
 
+    /// Runs the binary on this store with `--json`.
+    pub fn json(&self, args: &[&str]) -> Ran {
+        self.bootenv(&[&["--json"], args].concat())
+    }
+
+    /// Runs the binary on this store, which has to refuse: exit status, words, a hint, and nothing changed in the store or in
+    /// the mount table.
+    #[track_caller]
+    pub fn refuses(&self, args: &[&str], status: i32, words: &[&str]) {
+        let before = (self.print(), mounts());
+        self.json(args).refused(status, words);
+        before.0.assert_same(&self.print(), &format!("{args:?} was refused and has changed the store"));
+        assert_eq!(before.1, mounts(), "{args:?} was refused and has changed the mount table");
+    }
+
     /// Mounts the top of the store in this test's namespace and returns where.
     pub fn top(&self) -> PathBuf {
         let at = self.path("top");
         if !at.exists() {
             std::fs::create_dir(&at).unwrap();
         }
-        if !at.join("BOOTENV").exists() {
+        if !mounts().iter().any(|line| mountpoint(line) == at) {
             sh(&format!("mount -o loop,subvolid=5 '{}' '{}'", self.image.display(), at.display()));
         }
         at
@@ -127,6 +183,31 @@ impl Lab {
     }
 }
 
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // The namespace would do it, but the directory is removed before the namespace is.
+        for line in mounts().iter().rev() {
+            let at = mountpoint(line);
+            if at.starts_with(self.dir.path()) || at.starts_with("/run/bootenv/") {
+                let _ = nix::mount::umount2(&at, nix::mount::MntFlags::MNT_DETACH);
+                let _ = std::fs::remove_dir(&at);
+            }
+        }
+    }
+}
+
+/// The mount table of the calling thread, line by line. (`/proc/self` is the main thread's, which is not isolated.)
+pub fn mounts() -> Vec<String> {
+    let table = std::fs::read("/proc/thread-self/mountinfo").unwrap();
+    String::from_utf8_lossy(&table).lines().map(str::to_string).collect()
+}
+
+/// Where a line of the mount table says that something is mounted.
+pub fn mountpoint(line: &str) -> PathBuf {
+    let field = line.split(' ').nth(4).unwrap();
+    PathBuf::from(field.replace("\\040", " ").replace("\\012", "\n").replace("\\134", "\\"))
+}
+
 thread_local!(static ISOLATED: Cell<bool> = const { Cell::new(false) });
 
 /// Puts the calling thread, and what it starts, into a mount namespace of its own. Tests run one per thread.
@@ -139,6 +220,18 @@ pub fn isolate() {
         std::fs::create_dir_all("/run/bootenv").unwrap();
         mount(Some("tmpfs"), "/run/bootenv", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
     }
+}
+
+/// The binary, told no store.
+pub fn tool() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bootenv"));
+    command.env("NO_COLOR", "1").env("TZ", "UTC");
+    command
+}
+
+/// Runs the binary with `--json` on the store that `store` names.
+pub fn on(store: &Path, args: &[&str]) -> Ran {
+    tool().arg("--json").arg("--store").arg(store).args(args).output().unwrap().into()
 }
 
 /// Runs a shell command and returns its output; a failure fails the test.

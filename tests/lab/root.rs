@@ -9,6 +9,7 @@ pub fn small(at: &Path) {
         r#"
 set -e
 mkdir -p '{0}' && cd '{0}'
+mkdir -p dev proc sys run mnt sbin lib lib64
 mkdir -p etc usr/bin usr/lib/systemd/system bin boot root tmp var/lib/machines var/lib/dpkg/info var/cache
 mkdir -p var/log/apt var/log/journal var/mail var/spool/cron/crontabs
 printf 'ID=debian\nVERSION_ID=13\n' > etc/os-release

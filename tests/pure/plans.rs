@@ -60,7 +60,7 @@ fn create_refused() {
     let mut nothing = image.clone();
     nothing.next.default = None;
     told.case("nothing to copy by default", on(&nothing, &new("red")));
-    let long = "n".repeat(255);
+    let long = "n".repeat(250);
     told.case("no room for a number", on(&holding(vec![be(&long, 1)], &long), &Create::default()));
     let text = Some("x".repeat(1025));
     told.case("the description is too long", on(&image, &Create { description: text.clone(), ..new("red") }));

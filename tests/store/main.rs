@@ -1,19 +1,26 @@
-//! The store lane: one conformance suite on real filesystems (root, loop devices).
+//! The store lane: the built binary at work on real filesystems (root, loop devices, a mount namespace per test).
+//!
+//! Cases name no store: what is Btrfs' own is in `tests/lab`.
 
 #[path = "../lab/mod.rs"]
 mod lab;
 
-use lab::{Lab, fingerprint, sh};
-
-#[test]
-fn init_keeps_everything_that_a_copy_can_lose() {
-    let lab = Lab::new();
-    let top = lab.top();
-    let log = top.join("SHARED/log");
-    assert_eq!(std::fs::read_link(top.join("ROOT/default/var/log")).unwrap().to_str(), Some("shared/log"));
-    let before =
-        sh(&format!("cd '{}' && stat -c '%n %a %u %g %y %h %s' syslog apt sparse", lab.path("root/var/log").display()));
-    let after = sh(&format!("cd '{}' && stat -c '%n %a %u %g %y %h %s' syslog apt sparse", log.display()));
-    assert_eq!(before, after);
-    let _ = fingerprint(&log);
-}
+mod activate;
+mod adopt;
+mod create;
+mod damage;
+mod forms;
+mod init;
+mod leftovers;
+mod list;
+mod model;
+mod mount;
+mod names;
+mod odd;
+mod promise_running;
+mod promise_shared;
+mod remove;
+mod sequences;
+mod shared;
+mod stop;
+mod stores;

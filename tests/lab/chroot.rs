@@ -1,0 +1,131 @@
+//! A BE as `/`, with the host's tools over its own `/usr`, so that programs can run inside: either by chroot, or in a mount
+//! namespace of its own whose root it is, as on a machine that has booted it.
+
+use super::{Lab, Ran, sh};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// A root to run commands in.
+pub struct Inside {
+    /// Where the test finds it.
+    pub root: PathBuf,
+    /// The command that enters it.
+    enter: Vec<String>,
+    /// Keeps the namespace.
+    holder: Option<Child>,
+}
+
+impl Lab {
+    /// Makes the BE `name` what runs: it is the root of a mount namespace, and the shared dataset is mounted read-write on
+    /// its `/var/shared`. No loader's state can be seen inside, for there is no FAT in the kernels that this lane runs on.
+    pub fn running(&self, name: &str) -> Inside {
+        let root = self.path("running");
+        std::fs::create_dir_all(&root).unwrap();
+        let device = self.device();
+        let script = format!(
+            "set -e; mount -o subvol=ROOT/{name} {device} '{0}'; mount -o subvol=SHARED {device} '{0}/var/shared'; {1}
+             mount -t tmpfs tmpfs tmp; pivot_root . .; umount -l .; echo ready; exec sleep 600",
+            root.display(),
+            self.furnish(&root)
+        );
+        // Ends with the test, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--pdeathsig",
+            "KILL",
+            "--",
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "bash",
+            "-c",
+            &script,
+        ]);
+        command.stdout(Stdio::piped());
+        let mut holder = command.spawn().unwrap();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut ready).expect("a running root");
+        let process = format!("/proc/{}", holder.id());
+        Inside {
+            root: PathBuf::from(format!("{process}/root")),
+            enter: vec!["nsenter".into(), format!("--mount={process}/ns/mnt"), format!("--root={process}/root")],
+            holder: Some(holder),
+        }
+    }
+
+    /// Furnishes a mounted root, to be entered by chroot.
+    pub fn enter(&self, root: &Path) -> Inside {
+        sh(&format!("set -e; {}", self.furnish(root)));
+        Inside { root: root.to_path_buf(), enter: vec!["chroot".into(), root.display().to_string()], holder: None }
+    }
+
+    /// A script that puts the host's tools, `/dev`, `/proc`, `/sys` and an empty `/run` into a mounted root.
+    fn furnish(&self, root: &Path) -> String {
+        format!(
+            r#"
+cd '{0}'
+for dir in usr bin sbin lib lib64; do mount --bind -o ro /$dir $dir; done
+for dir in dev proc sys; do mount --bind /$dir $dir; done
+mount -t tmpfs tmpfs run
+touch run/bootenv-binary run/lab.img
+mkdir run/lab
+mount --bind '{1}' run/bootenv-binary
+mount --bind '{2}' run/lab.img
+mount --bind '{3}' run/lab
+"#,
+            root.display(),
+            env!("CARGO_BIN_EXE_bootenv"),
+            self.image.display(),
+            self.path("").display()
+        )
+    }
+
+    /// The block device that the top of the store is mounted from.
+    pub fn device(&self) -> String {
+        let source = sh(&format!("findmnt -no SOURCE '{}'", self.top().display()));
+        source.split('[').next().unwrap().trim().to_string()
+    }
+}
+
+impl Inside {
+    /// A program inside.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(&self.enter[0]);
+        command.args(&self.enter[1..]).arg(program).env("NO_COLOR", "1").env("TZ", "UTC");
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+        command
+    }
+
+    /// A shell script inside, that has to succeed.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        let ran: Ran = self.command("/usr/bin/bash").args(["-c", script]).output().unwrap().into();
+        ran.ok().stdout
+    }
+
+    /// The binary inside, on the store that `/` is on.
+    pub fn bootenv(&self, args: &[&str]) -> Ran {
+        self.command("/run/bootenv-binary").args(args).output().unwrap().into()
+    }
+
+    /// The binary inside, told the image. The loader's state then is the stand-in of an image that has no ESP yet, so that
+    /// verbs that need one work.
+    pub fn bootenv_on_image(&self, args: &[&str]) -> Ran {
+        self.command("/run/bootenv-binary").args(["--store", "/run/lab.img"]).args(args).output().unwrap().into()
+    }
+
+    /// The mount table as a process inside sees it.
+    pub fn mounts(&self) -> Vec<String> {
+        self.sh("cat /proc/self/mountinfo").lines().map(str::to_string).collect()
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if let Some(holder) = &mut self.holder {
+            let _ = holder.kill();
+            let _ = holder.wait();
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! What the tests have to know about where a store keeps things (DESIGN, section 3), so that the cases themselves need not.
+
+use super::{Lab, Print, sh};
+use std::path::{Path, PathBuf};
+
+/// An entry of the boot menu, as the boot loader reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub id: String,
+    pub path: String,
+    pub kernel: String,
+    pub initrd: String,
+    pub arguments: String,
+    pub title: String,
+}
+
+impl Lab {
+    /// The files of a BE, or of a snapshot (`BE@SNAP`).
+    pub fn files(&self, name: &str) -> PathBuf {
+        self.top().join("ROOT").join(name)
+    }
+
+    /// Whether there is such a BE or snapshot, by the store itself.
+    pub fn holds(&self, name: &str) -> bool {
+        self.files(name).exists()
+    }
+
+    /// The files of the shared dataset.
+    pub fn shared(&self) -> PathBuf {
+        self.top().join("SHARED")
+    }
+
+    /// The tool's own directory.
+    pub fn home(&self) -> PathBuf {
+        self.top().join("BOOTENV")
+    }
+
+    /// Makes a dataset of its own out of a directory of a BE that is missing or empty.
+    pub fn nest(&self, be: &str, path: &str) -> PathBuf {
+        let full = self.files(be).join(path);
+        self.nest_at(&full, "");
+        full
+    }
+
+    /// Makes a dataset where a directory is missing or empty, and runs a shell script in it.
+    pub fn nest_at(&self, at: &Path, script: &str) {
+        let _ = std::fs::remove_dir(at);
+        sh(&format!("set -e; btrfs -q subvolume create '{0}'; cd '{0}'; {script}", at.display()));
+    }
+
+    /// Whether a directory is a dataset of its own.
+    pub fn is_dataset(&self, dir: &Path) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.ino() == 256)
+    }
+
+    /// Destroys a BE, or another dataset, without bootenv's knowledge.
+    pub fn destroy_behind(&self, path: &Path) {
+        sh(&format!("btrfs -q subvolume delete '{}'", path.display()));
+    }
+
+    /// Clones a BE without bootenv's knowledge.
+    pub fn clone_behind(&self, from: &Path, to: &Path) {
+        sh(&format!("btrfs -q subvolume snapshot '{}' '{}'", from.display(), to.display()));
+    }
+
+    /// The whole store: every file of every dataset, identity and flags of every dataset. Without the lock, which names the
+    /// last one who held it, and the times of the two directories in which things are made that may then be unmade.
+    pub fn print(&self) -> Print {
+        let out = ["BOOTENV/lock", "BOOTENV", "ROOT"].map(Path::new);
+        Print::of(&self.top()).without(|path| out.contains(&path))
+    }
+
+    /// The whole store without the shared dataset and without the BE called `name`.
+    pub fn print_without(&self, name: &str) -> Print {
+        let be = Path::new("ROOT").join(name);
+        self.print().without(|path| path.starts_with(&be) || path.starts_with("BOOTENV"))
+    }
+
+    /// Where the boot loader's state is kept, for an image that has no ESP yet.
+    pub fn grubenv(&self) -> PathBuf {
+        self.home().join("esp/EFI/bootenv/grubenv")
+    }
+
+    /// A variable of the boot loader's state, read as GRUB reads it.
+    pub fn asked(&self, variable: &str) -> Option<String> {
+        let list = sh(&format!("grub-editenv '{}' list", self.grubenv().display()));
+        let value = list.lines().find_map(|l| l.strip_prefix(&format!("bootenv_{variable}=")))?.to_string();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// Where the boot menu is kept.
+    pub fn menu_file(&self) -> PathBuf {
+        self.home().join("grub/menu.cfg")
+    }
+
+    /// The boot menu, read by a shell, which quotes as GRUB does.
+    pub fn menu(&self) -> Vec<Entry> {
+        let words = "be() { for w in \"$@\"; do printf '%s\\037' \"$w\"; done; echo; }";
+        let text = sh(&format!("{words}; . '{}'", self.menu_file().display()));
+        let entry = |line: &str| {
+            let words: Vec<&str> = line.split('\u{1f}').collect();
+            let [id, path, kernel, initrd, arguments, title, _] = words[..] else { panic!("no entry: {line:?}") };
+            let [id, path, kernel, initrd, arguments, title] =
+                [id, path, kernel, initrd, arguments, title].map(str::to_string);
+            Entry { id, path, kernel, initrd, arguments, title }
+        };
+        text.lines().map(entry).collect()
+    }
+
+    /// The entry of one BE.
+    pub fn entry(&self, be: &str) -> Option<Entry> {
+        self.menu().into_iter().find(|e| e.id == be)
+    }
+}

@@ -1,0 +1,180 @@
+//! `init` on a filesystem that holds a root already: adoption, without a change to that root.
+
+use crate::lab::{Lab, Print, sh};
+use std::path::Path;
+
+/// Adopts the root at `subvolume` and checks everything that holds wherever it lay.
+fn adopts(subvolume: &str, name: &str) -> Lab {
+    let lab = Lab::empty();
+    let found = lab.foreign(subvolume, "echo here > etc/marker");
+    lab.nest_at(&found.join("var/lib/machines"), "echo inner > file");
+    let own = |path: &Path| ["ROOT", "SHARED", "BOOTENV"].iter().any(|o| path.starts_with(o)) || path == Path::new("");
+    let before = Print::of(&found).without(own);
+
+    let planned = lab.json(&["--dry-run", "init"]).ok().json();
+    assert!(planned["steps"].to_string().contains(&format!("as {name}")), "{planned}");
+    assert!(!found.join("BOOTENV").exists() && !lab.top().join("ROOT").exists(), "--dry-run changed something");
+
+    lab.bootenv(&["init"]).ok();
+    before.assert_same(&Print::of(&found).without(own), "the adopted root was changed");
+    assert_eq!(lab.names(), [name, "default"]);
+    let default = lab.be("default");
+    assert_eq!((&default["active_on_reboot"], &default["origin"]), (&true.into(), &name.into()));
+    assert_eq!(lab.be(name)["active_on_reboot"], false);
+
+    // The new one is a copy with what is nested in it, that finds its shared directories elsewhere.
+    let files = lab.files("default");
+    assert_eq!(std::fs::read_to_string(files.join("etc/marker")).unwrap(), "here\n");
+    assert_eq!(std::fs::read_to_string(files.join("var/lib/machines/file")).unwrap(), "inner\n");
+    assert!(lab.is_dataset(&files.join("var/lib/machines")));
+    assert_eq!(std::fs::read_link(files.join("var/log")).unwrap(), Path::new("shared/log"));
+    for own in ["ROOT", "SHARED", "BOOTENV"] {
+        assert!(!files.join(own).exists(), "the copy has {own} inside itself");
+    }
+    let names = ["log", "mail", "spool"];
+    let moved = Print::of_copy(&lab.shared()).only(&names);
+    Print::of_copy(&found.join("var")).only(&names).assert_same(&moved, "the shared data is not what was there");
+
+    // Neither fstab names the other's root, and both boot.
+    let fstab = std::fs::read_to_string(files.join("etc/fstab")).unwrap();
+    let root_line = fstab.lines().find(|l| l.contains(" / ")).unwrap();
+    assert!(root_line.contains("noatime") && !root_line.contains("subvol"), "{fstab}");
+    let arguments = |be: &str| lab.entry(be).unwrap().arguments;
+    assert!(arguments("default").contains("rootflags=subvol=ROOT/default"), "{}", arguments("default"));
+    let own = if subvolume.is_empty() { "rootflags=subvol=/ " } else { &format!("rootflags=subvol={subvolume} ") };
+    assert!(arguments(name).contains(own), "{}", arguments(name));
+    assert_eq!(lab.entry(name).unwrap().path, subvolume);
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
+    lab
+}
+
+#[test]
+fn a_root_in_at() {
+    adopts("@", "root");
+}
+
+#[test]
+fn a_root_in_at_rootfs_as_debian_makes_it() {
+    adopts("@rootfs", "rootfs");
+}
+
+#[test]
+fn a_root_in_root_as_fedora_makes_it() {
+    adopts("root", "root");
+}
+
+#[test]
+fn a_root_at_the_top_level() {
+    adopts("", "toplevel");
+}
+
+#[test]
+fn an_adopted_root_boots_again_on_request_and_others_are_made_from_it() {
+    let lab = adopts("@rootfs", "rootfs");
+    lab.bootenv(&["activate", "rootfs"]).ok();
+    assert_eq!(
+        (&lab.be("rootfs")["active_on_reboot"], &lab.be("default")["active_on_reboot"]),
+        (&true.into(), &false.into())
+    );
+    let shared = Print::of(&lab.shared());
+    lab.bootenv(&["create", "-e", "rootfs", "again"]).ok();
+    shared.assert_same(&Print::of(&lab.shared()), "nothing in the shared directories was new");
+    assert_eq!(std::fs::read_link(lab.files("again").join("var/log")).unwrap(), Path::new("shared/log"));
+    assert_eq!(std::fs::read_to_string(lab.files("again").join("var/lib/machines/file")).unwrap(), "inner\n");
+}
+
+#[test]
+fn what_an_adopted_root_has_that_evolved_differently_is_kept_beside() {
+    let lab = adopts("@rootfs", "rootfs");
+    std::fs::write(lab.shared().join("log/syslog"), "evolved\n").unwrap();
+    std::fs::write(lab.path("top/@rootfs/var/log/new"), "arrived\n").unwrap();
+    lab.bootenv(&["create", "-e", "rootfs", "again"]).ok();
+    let read = |name: &str| std::fs::read_to_string(lab.shared().join("log").join(name)).unwrap();
+    assert_eq!(read("syslog"), "evolved\n");
+    assert_eq!(read("syslog.from-again"), "line\n");
+    assert_eq!(read("new"), "arrived\n");
+}
+
+#[test]
+fn an_adopted_root_has_no_snapshots_and_no_other_name() {
+    let lab = adopts("@", "root");
+    lab.refuses(&["create", "root@monday"], 3, &["adopted"]);
+    lab.refuses(&["rename", "root", "other"], 3, &["adopted"]);
+}
+
+#[test]
+fn an_adopted_root_is_mounted_as_it_is() {
+    let lab = adopts("@", "root");
+    let at = lab.bootenv(&["mount", "root"]).ok().stdout;
+    let at = Path::new(at.trim());
+    assert_eq!(std::fs::read_to_string(at.join("var/log/syslog")).unwrap(), "line\n");
+    assert!(at.join("var/log").symlink_metadata().unwrap().is_dir());
+    lab.bootenv(&["unmount", "root"]).ok();
+}
+
+#[test]
+fn an_adopted_root_can_be_destroyed_once_others_are_active() {
+    let lab = adopts("@", "root");
+    lab.bootenv(&["destroy", "root"]).ok();
+    assert_eq!(lab.names(), ["default"]);
+    assert!(!lab.top().join("@").exists());
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
+}
+
+#[test]
+fn a_root_around_everything_else_is_not_destroyed() {
+    let lab = adopts("", "toplevel");
+    let before = lab.print();
+    // To look at the top is to have this one mounted.
+    lab.leave_top();
+    lab.json(&["destroy", "toplevel"]).refused(3, &["top"]);
+    before.assert_same(&lab.print(), "a refused request changed something");
+}
+
+#[test]
+fn a_mounted_filesystem_is_a_store_too() {
+    let lab = Lab::empty();
+    lab.foreign("@", "");
+    let top = lab.path("top");
+    let on = |args: &[&str]| crate::lab::on(&top, args);
+    on(&["init"]).ok();
+    on(&["create", "blue"]).ok();
+    assert_eq!(lab.names(), ["root", "default", "blue"]);
+}
+
+#[test]
+fn a_filesystem_without_a_root_is_not_adopted() {
+    let lab = Lab::empty();
+    let root = lab.foreign("data", "rm -rf etc");
+    let before = Print::of(root.parent().unwrap());
+    lab.json(&["init"]).refused(3, &["no Linux root"]);
+    before.assert_same(&Print::of(root.parent().unwrap()), "a refused init changed something");
+}
+
+#[test]
+fn a_root_whose_fstab_does_not_parse_is_not_adopted_and_all_is_as_it_was() {
+    for subvolume in ["@", ""] {
+        let lab = Lab::empty();
+        let root = lab.foreign(subvolume, "echo broken >> etc/fstab");
+        let own = |path: &Path| {
+            ["ROOT", "SHARED", "BOOTENV", ""].iter().any(|o| path == Path::new(o)) || path.starts_with("BOOTENV")
+        };
+        let before = Print::of(&lab.path("top")).without(own);
+        lab.json(&["init"]).refused(3, &["/etc/fstab", "line 3"]);
+        before.assert_same(&Print::of(&lab.path("top")).without(own), "a refused init changed something");
+        // Mended, it works.
+        sh(&format!("sed -i /broken/d '{}'", root.join("etc/fstab").display()));
+        lab.bootenv(&["init"]).ok();
+        assert_eq!(lab.names().last().unwrap(), "default");
+    }
+}
+
+#[test]
+fn logs_that_only_grow_by_their_flags_are_moved_too() {
+    let lab = Lab::empty();
+    let root = lab.foreign("@", "chattr +a var/log/syslog.hard; mkdir var/log/locked; chattr +i var/log/locked");
+    lab.bootenv(&["init"]).ok();
+    assert_eq!(std::fs::read_to_string(lab.shared().join("log/syslog")).unwrap(), "line\n");
+    assert_eq!(std::fs::read_link(lab.files("default").join("var/log")).unwrap(), Path::new("shared/log"));
+    sh(&format!("chattr -a '{0}/var/log/syslog.hard'; chattr -i '{0}/var/log/locked'", root.display()));
+}
