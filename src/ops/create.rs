@@ -2,7 +2,7 @@
 
 use super::activate::ask_for;
 use super::describe;
-use crate::domain::{BeName, Facts, Inventory, NAME_MAX, SnapName, Target};
+use crate::domain::{BeName, Facts, Inventory, SnapName, Target};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::{be_path, snapshot_path};
@@ -149,10 +149,8 @@ fn next_free(inventory: &Inventory, source: &BeName) -> Result<BeName> {
     let number_of =
         |name: &str| name.strip_prefix(base)?.strip_prefix('-').filter(|n| n.len() < 10)?.parse::<u64>().ok();
     let highest = inventory.bes.iter().filter_map(|b| number_of(b.name.as_str())).max().unwrap_or(0);
-    let name = format!("{base}-{}", highest + 1);
-    if name.len() > NAME_MAX {
-        return Err(Error::usage(format!("no name can be made from {source}: it is too long"))
-            .hint("give the new boot environment a name"));
-    }
-    BeName::parse(&name)
+    BeName::parse(&format!("{base}-{}", highest + 1)).map_err(|_| {
+        Error::usage(format!("no name can be made from {source}: it is too long"))
+            .hint("give the new boot environment a name")
+    })
 }

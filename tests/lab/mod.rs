@@ -190,9 +190,10 @@ impl Drop for Lab {
             let at = mountpoint(line);
             if at.starts_with(self.dir.path()) || at.starts_with("/run/bootenv/") {
                 let _ = nix::mount::umount2(&at, nix::mount::MntFlags::MNT_DETACH);
-                let _ = std::fs::remove_dir(&at);
             }
         }
+        // One thread may have one laboratory after another.
+        let _ = std::fs::remove_dir_all("/run/bootenv");
     }
 }
 
@@ -216,9 +217,9 @@ pub fn isolate() {
     if !ISOLATED.replace(true) {
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
-        // Mounts of our own below /run/bootenv must not meet those of a test that runs beside.
-        std::fs::create_dir_all("/run/bootenv").unwrap();
-        mount(Some("tmpfs"), "/run/bootenv", Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        // Mounts of our own below /run/bootenv must not meet those of a test that runs beside, or of the host: who removes
+        // a directory there would take the mounts in it away here too.
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).unwrap();
     }
 }
 

@@ -137,10 +137,8 @@ fn line(full: &Path, meta: &std::fs::Metadata, look: Look) -> String {
         }
         write!(text, " content {:016x}", content(full)).unwrap();
     }
-    if kind.is_file() || kind.is_dir() {
-        if look == Look::Same {
-            text.push_str(&identity(full));
-        }
+    if (kind.is_file() || kind.is_dir()) && look == Look::Same {
+        text.push_str(&identity(full));
     }
     for (name, value) in attributes(full) {
         write!(text, " {name}={value:?}").unwrap();

@@ -8,7 +8,6 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 fn name() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["default", "a", "b", "c", "default-1", "nobody"]).prop_map(str::to_string)
@@ -226,7 +225,7 @@ fn play(steps: &[Step]) -> Result<(), TestCaseError> {
     for be in model.bes.iter().filter(|b| b.mounted) {
         lab.bootenv(&["unmount", &be.name]).ok();
     }
-    let left: Vec<_> = Path::new("/run/bootenv").read_dir().unwrap().map(|e| e.unwrap().path()).collect();
+    let left: Vec<_> = std::fs::read_dir("/run/bootenv").into_iter().flatten().map(|e| e.unwrap().path()).collect();
     prop_assert!(left.is_empty(), "left behind: {:?}", left);
     Ok(())
 }
