@@ -87,10 +87,17 @@ impl BootEnv {
 
     /// What the menu calls it.
     pub fn title(&self) -> String {
-        match &self.facts.description {
-            Some(text) if !text.is_empty() => format!("{}: {}", self.name, text),
-            _ => self.name.to_string(),
+        title(&self.name, self.facts.description.as_deref())
+    }
+}
+
+/// What the menu calls a BE. A control character would end the line, or do something to the terminal.
+pub fn title(name: &BeName, description: Option<&str>) -> String {
+    match description {
+        Some(text) if !text.is_empty() => {
+            format!("{name}: {}", text.replace(|c: char| c.is_control(), " "))
         }
+        _ => name.to_string(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::activate::ask_for;
 use super::describe;
-use crate::domain::{BeName, Facts, Inventory, SnapName, Target};
+use crate::domain::{BeName, Facts, Inventory, SnapName, Target, title};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::{be_path, snapshot_path};
@@ -93,10 +93,7 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
     let path = be_path(name.as_str());
     describe::check(request.description.as_deref().unwrap_or(""))?;
     let facts = Facts { description: request.description.clone(), ..Facts::default() };
-    let title = match &request.description {
-        Some(text) if !text.is_empty() => format!("{name}: {text}"),
-        _ => name.to_string(),
-    };
+    let title = title(&name, request.description.as_deref());
     let entry = Step::Entry { be: name.to_string(), path: path.clone(), read: None, title, fresh: true };
     let clone = Step::Clone { from, to: path.clone(), readonly: false };
     let facts = super::told(&path, facts);

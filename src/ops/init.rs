@@ -1,6 +1,6 @@
 //! `init`: the first BE, copied in or made from a root that is there.
 
-use crate::domain::{Asked, BeName, Facts, Inventory};
+use crate::domain::{Asked, BeName, Facts, Inventory, title};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::be_path;
@@ -34,10 +34,7 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
     }
     let path = be_path(name.as_str());
     let facts = Facts { description: request.description.clone(), ..Facts::default() };
-    let title = match &request.description {
-        Some(text) => format!("{name}: {text}"),
-        None => name.to_string(),
-    };
+    let title = title(name, request.description.as_deref());
     let was = inventory.map(|i| i.next.asked.clone()).unwrap_or_default();
     let entry = Step::Entry { be: name.to_string(), path: path.clone(), read: None, title, fresh: true };
     let mut add = vec![Step::Layout, Step::Loader];
