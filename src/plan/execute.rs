@@ -2,7 +2,7 @@
 
 use super::{Plan, Step, journal, reserve};
 use crate::domain::{Asked, Facts};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::loader::{Described, Entry, Loader};
 use crate::shared;
 use crate::store::Store;
@@ -96,6 +96,11 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
             Step::Facts { to, was, .. } => store.may_change_facts(&[to, was])?,
             // A damaged menu would stop the plan half-way; so would a loader whose state cannot be read.
             Step::Entry { .. } | Step::EntryBeside { .. } | Step::DropEntry { .. } => drop(world.loader.entries()?),
+            // A damaged menu is made anew, one of a newer bootenv is not.
+            Step::Menu { .. } => match world.loader.entries() {
+                Err(e) if e.kind == Kind::Refused => return Err(e),
+                _ => {}
+            },
             Step::Ask { .. } => drop(world.loader.asked()?),
             Step::Clone { to, .. } | Step::Import { to, .. } | Step::Rename { to, .. }
                 if store.top().kind(to)?.is_some() =>

@@ -13,6 +13,7 @@ use crate::store::{self, Store};
 use crate::sys::copy;
 use crate::sys::tree::Tree;
 use rustix::fs::FileType;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -146,12 +147,7 @@ fn move_data(tree: &Tree, shared: &Tree, names: &[&str], be: &str, observer: &mu
     let var = tree.sub("var")?;
     let (fresh, old): (Vec<&str>, Vec<&str>) = names.iter().copied().partition(|n| matches!(shared.kind(n), Ok(None)));
     let arrivals = Arrivals::open(shared)?;
-    let sources: Vec<_> = fresh.iter().map(|n| var.proc_path().join(n)).collect();
-    copy::into_dir(&sources, &arrivals.dir.proc_path(), "move the shared directories", observer)?;
-    for name in fresh {
-        links::adjust(&arrivals.dir.proc_path().join(name), &["var", name])?;
-        arrivals.place(name, &shared.proc_path().join(name))?;
-    }
+    arrivals.bring_top(&var, &fresh, observer)?;
     for name in old {
         let (from, to) = (var.proc_path().join(name), shared.proc_path().join(name));
         let kept = merge(&arrivals, &from, &to, &["var", name], Some(be))?;
@@ -161,10 +157,12 @@ fn move_data(tree: &Tree, shared: &Tree, names: &[&str], be: &str, observer: &mu
 }
 
 /// Where things are copied to before they are put in their places with one rename: what is in its place is whole, whenever
-/// the copy was cut off.
+/// the copy was cut off. The directory is made when the first thing comes, and leaves no trace in the times.
 struct Arrivals<'a> {
     shared: &'a Tree,
-    dir: Tree,
+    before: rustix::fs::Stat,
+    dir: OnceCell<Tree>,
+    top_changed: Cell<bool>,
 }
 
 const ARRIVALS: &str = ".bootenv-arrivals";
@@ -172,26 +170,48 @@ const ARRIVALS: &str = ".bootenv-arrivals";
 impl<'a> Arrivals<'a> {
     fn open(shared: &'a Tree) -> Result<Self> {
         shared.remove_tree(ARRIVALS)?;
-        shared.make_dir(ARRIVALS, 0o700)?;
-        Ok(Arrivals { shared, dir: shared.sub(ARRIVALS)? })
+        let before = rustix::fs::fstat(shared.fd()).doing("cannot look at the shared dataset")?;
+        Ok(Arrivals { shared, before, dir: OnceCell::new(), top_changed: Cell::new(false) })
+    }
+
+    fn dir(&self) -> Result<&Tree> {
+        if self.dir.get().is_none() {
+            self.shared.make_dir(ARRIVALS, 0o700)?;
+            let _ = self.dir.set(self.shared.sub(ARRIVALS)?);
+        }
+        self.dir.get().ok_or_else(|| Error::failed("the directory for arrivals is gone"))
     }
 
     /// Copies one thing, which was at `at` from the root, to its place.
     fn bring(&self, from: &Path, to: &Path, at: &[&str]) -> Result<()> {
         let name = to.file_name().unwrap_or_default();
-        let here = self.dir.proc_path().join(name);
+        let here = self.dir()?.proc_path().join(name);
         copy::contents(from, &here, "fill the shared dataset", &mut copy::Unwatched)?;
         links::adjust(&here, at)?;
         std::fs::rename(&*here, to).doing_to("put in its place", to)
     }
 
-    /// Puts something that was copied in its place.
-    fn place(&self, name: &str, to: &Path) -> Result<()> {
-        std::fs::rename(&*self.dir.proc_path().join(name), to).doing_to("put in its place", to)
+    /// Copies whole directories to the top, in one go so that hard links between them hold.
+    fn bring_top(&self, var: &Tree, names: &[&str], observer: &mut dyn Observer) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let sources: Vec<_> = names.iter().map(|n| var.proc_path().join(n)).collect();
+        copy::into_dir(&sources, &self.dir()?.proc_path(), "move the shared directories", observer)?;
+        self.top_changed.set(true);
+        for name in names {
+            links::adjust(&self.dir()?.proc_path().join(name), &["var", name])?;
+            self.shared.rename(&format!("{ARRIVALS}/{name}"), name, rustix::fs::RenameFlags::NOREPLACE)?;
+        }
+        Ok(())
     }
 
     fn close(self) -> Result<()> {
-        self.shared.remove_tree(ARRIVALS)
+        if self.dir.get().is_none() {
+            return Ok(());
+        }
+        self.shared.remove_tree(ARRIVALS)?;
+        if self.top_changed.get() { Ok(()) } else { self.shared.set_times_of(&self.before) }
     }
 }
 
@@ -221,7 +241,10 @@ pub fn fill(store: &dyn Store, path: &str) -> Result<()> {
         let from = tree.sub(&pristine)?;
         let to = shared.proc_path().join(name);
         match shared.kind(name)? {
-            None => arrivals.bring(&from.proc_path(), &to, &["var", name])?,
+            None => {
+                arrivals.top_changed.set(true);
+                arrivals.bring(&from.proc_path(), &to, &["var", name])?;
+            }
             Some(FileType::Directory) => {
                 merge(&arrivals, &from.proc_path(), &to, &["var", name], None)?;
             }

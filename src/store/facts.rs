@@ -69,9 +69,9 @@ pub fn parse_all(
         };
         match facts {
             Ok(facts) => {
-                if facts.version > FORMAT {
+                if facts.version > FORMAT && facts.rest.contains_key("description") {
                     attention.push(format!(
-                        "BOOTENV/{DIR}/{identity}.toml was written by a newer bootenv (format {}) and is left alone",
+                        "BOOTENV/{DIR}/{identity}.toml was written by a newer bootenv (format {}), cannot be read, and is left alone",
                         facts.version
                     ));
                 }

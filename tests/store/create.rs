@@ -124,7 +124,7 @@ fn names_made_for_bes_never_collide() {
 #[test]
 fn names_are_made_for_sources_of_any_name() {
     let lab = Lab::new();
-    let longest = "n".repeat(255);
+    let longest = "n".repeat(250);
     for (name, made) in [
         ("blue", Some("blue-1")),
         ("blue-7", Some("blue-8")),
