@@ -29,7 +29,7 @@ pub fn destroy(inventory: &Inventory, request: &Destroy) -> Result<Plan> {
             }
             let (be, snapshot) = inventory.snapshot(be, snap)?;
             // After a rollback a BE comes from its own snapshot, and can do without it.
-            keep_origins(inventory, be, &snapshot.name, Some(&be.name))?;
+            keep_origins(inventory, be, &snapshot.name, &[&be.name])?;
             let [destroy, forget] = destroy_snapshot(be, snapshot);
             Ok(Plan::new(format!("destroy {}", request.target), destroy).removing(forget))
         }
@@ -75,7 +75,7 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
             .hint("destroy them first, or all at once with -s"));
     }
     for snapshot in &be.snapshots {
-        keep_origins(inventory, be, &snapshot.name, Some(name))?;
+        keep_origins(inventory, be, &snapshot.name, &[name])?;
     }
     let mut plan =
         Plan::new(format!("destroy {name}"), Step::DropEntry { be: name.to_string(), path: be.path.clone() });
@@ -94,7 +94,7 @@ fn destroy_be(inventory: &Inventory, request: &Destroy, name: &BeName) -> Result
         })
     {
         if origin.name != *name {
-            keep_origins(inventory, origin, &snapshot.name, Some(name))?;
+            keep_origins(inventory, origin, &snapshot.name, &[name, &origin.name])?;
             plan.remove.extend(destroy_snapshot(origin, snapshot));
         }
     } else if request.origin {
@@ -109,13 +109,13 @@ fn destroy_snapshot(be: &BootEnv, snapshot: &Snapshot) -> [Step; 2] {
     [Step::Destroy { path, identity: snapshot.uuid }, Step::DropFacts { identity: snapshot.uuid }]
 }
 
-/// Refuses to destroy a snapshot that a BE, other than `except`, came from.
-fn keep_origins(inventory: &Inventory, be: &BootEnv, name: &SnapName, except: Option<&BeName>) -> Result<()> {
+/// Refuses to destroy a snapshot that a BE, other than those in `except`, came from.
+fn keep_origins(inventory: &Inventory, be: &BootEnv, name: &SnapName, except: &[&BeName]) -> Result<()> {
     let Some(snapshot) = be.snapshot(name) else { return Ok(()) };
     let clones: Vec<&str> = inventory
         .clones_of(snapshot.uuid)
         .into_iter()
-        .filter(|c| Some(&c.name) != except)
+        .filter(|c| !except.contains(&&c.name))
         .map(|c| c.name.as_str())
         .collect();
     if clones.is_empty() {
