@@ -167,7 +167,13 @@ impl Lab {
 
     /// Unmounts the top again.
     pub fn leave_top(&self) {
-        sh(&format!("umount '{}'", self.path("top").display()));
+        // What another thread has just forked holds a copy of every file that this one had open, until it has become
+        // another program.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while let Err(e) = nix::mount::umount(&self.path("top")) {
+            assert!(e == nix::errno::Errno::EBUSY && std::time::Instant::now() < until, "umount: {e}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     /// The names that `list` gives, oldest first.
