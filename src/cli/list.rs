@@ -2,16 +2,19 @@
 
 use super::args::SortKey;
 use super::{Context, args};
-use crate::domain::{BeName, BootEnv, Inventory};
+use crate::domain::{BeName, BootEnv, Inventory, Target};
 use crate::error::Result;
+use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Local, SecondsFormat, Utc};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
 pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
     let only = args.name.as_deref().map(BeName::parse).transpose()?;
     let session = cx.look()?;
-    let mut inventory = session.inventory()?;
+    let mut inventory = if cx.out.is_json() { session.inventory()? } else { session.listing()? };
     if let Some(name) = &only {
         inventory.be(name)?;
     }
@@ -50,10 +53,14 @@ fn sort(bes: &mut [BootEnv], args: &args::List) {
 /// The document that section JSON of the manual describes.
 fn document(inventory: &Inventory, chosen: &[&BootEnv]) -> Value {
     let store = &inventory.store;
+    let origins = inventory.origins();
+    // The first of a name counts, as it does for the loader.
+    let entries: HashMap<&str, &str> =
+        inventory.menu.entries.iter().rev().map(|(id, kernel)| (id.as_str(), kernel.as_str())).collect();
     let bes: Vec<Value> = chosen
         .iter()
         .map(|be| {
-            let entry = inventory.menu.entries.iter().find(|(id, _)| id == be.name.as_str());
+            let entry = entries.get_key_value(be.name.as_str());
             let snapshots: Vec<Value> = be
                 .snapshots
                 .iter()
@@ -69,7 +76,7 @@ fn document(inventory: &Inventory, chosen: &[&BootEnv]) -> Value {
                 "used_bytes": be.used,
                 "created": utc(be.created),
                 "description": be.facts.description,
-                "origin": inventory.origin(be),
+                "origin": origins.get(&be.name).map(Target::to_string),
                 "policy": "static",
                 "datasets": datasets(be),
                 "snapshots": snapshots,
@@ -92,149 +99,160 @@ fn utc(seconds: i64) -> String {
     DateTime::<Utc>::from_timestamp(seconds, 0).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
+/// The cells of one line. What the inventory says already is not copied.
+type Row<'i> = [Cow<'i, str>; 6];
+
 fn table(cx: &Context, args: &args::List, inventory: &Inventory, chosen: &[&BootEnv]) {
-    let mut rows: Vec<[String; 6]> = Vec::new();
+    let clock = Clock::new(args.script);
+    let mut rows: Vec<Row<'_>> = Vec::with_capacity(chosen.len() + 1);
+    if !args.script {
+        rows.push(["BE", "Active", "Mountpoint", "Space", "Created", "Description"].map(Cow::Borrowed));
+    }
     let ordered = if args.tree { by_origin(inventory, chosen) } else { chosen.iter().map(|b| (*b, 0)).collect() };
     for (be, depth) in ordered {
-        let flags = flags(inventory, be);
-        let mountpoint = be.mountpoints.first().map_or_else(|| "-".into(), |m| printable(&m.display().to_string()));
-        let description = printable(be.facts.description.as_deref().unwrap_or("-"));
+        let indent = "  ".repeat(depth);
+        let name = be.name.as_str();
         rows.push([
-            format!("{}{}", "  ".repeat(depth), be.name),
-            flags,
-            mountpoint,
+            if depth == 0 { name.into() } else { format!("{indent}{name}").into() },
+            flags(inventory, be),
+            be.mountpoints.first().map_or("-".into(), |m| printable(m.to_string_lossy())),
             space(be.used),
-            local(be.created, args.script),
-            description,
+            clock.tell(be.created).into(),
+            printable(be.facts.description.as_deref().unwrap_or("-").into()),
         ]);
-        let mut inner = |name: String, created: Option<i64>, description: Option<&String>| {
-            rows.push([
-                format!("{}  {name}", "  ".repeat(depth)),
-                "-".into(),
-                "-".into(),
-                "-".into(),
-                created.map_or_else(|| "-".into(), |c| local(c, args.script)),
-                printable(description.map_or("-", String::as_str)),
-            ]);
-        };
         if args.datasets || args.all {
-            datasets(be).into_iter().for_each(|d| inner(d, None, None));
+            rows.extend(datasets(be).into_iter().map(|d| {
+                [format!("{indent}  {d}").into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()]
+            }));
         }
         if args.snapshots || args.all {
-            be.snapshots
-                .iter()
-                .for_each(|s| inner(format!("{}@{}", be.name, s.name), Some(s.created), s.facts.description.as_ref()));
+            rows.extend(be.snapshots.iter().map(|s| {
+                let description = printable(s.facts.description.as_deref().unwrap_or("-").into());
+                let name = format!("{indent}  {name}@{}", s.name);
+                [name.into(), "-".into(), "-".into(), "-".into(), clock.tell(s.created).into(), description]
+            }));
         }
     }
-    if args.script {
-        let lines: Vec<String> =
-            rows.iter().map(|row| row.iter().map(|c| c.trim_start()).collect::<Vec<_>>().join("\t")).collect();
-        return cx.out.lines(&lines);
-    }
-    let header = ["BE", "Active", "Mountpoint", "Space", "Created", "Description"].map(str::to_string);
-    let width = |column: usize| rows.iter().chain([&header]).map(|r| r[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
-    let line = |row: &[String; 6]| {
-        let mut text = String::new();
+    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 5] = if args.script { [0; 5] } else { std::array::from_fn(width) };
+    let mut text = String::with_capacity(rows.len() * (widths.iter().sum::<usize>() + 48));
+    for (index, row) in rows.iter().enumerate() {
+        let (on, off) = match index {
+            0 if !args.script => cx.out.bold_marks(),
+            _ if !args.script && row[1].contains('N') => cx.out.green_marks(),
+            _ => ("", ""),
+        };
+        text += on;
         for (cell, width) in row.iter().zip(&widths) {
-            text.push_str(&format!("{cell:<width$}  "));
+            match args.script {
+                true => text.extend([cell.trim_start(), "\t"]),
+                false => {
+                    text += cell;
+                    text.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count()));
+                }
+            }
         }
-        text + &row[5]
-    };
-    let mut lines = vec![cx.out.bold(&line(&header))];
-    lines.extend(rows.iter().map(|row| {
-        let text = line(row);
-        if row[1].contains('N') { cx.out.green(&text) } else { text }
-    }));
-    cx.out.lines(&lines);
+        text.extend([&*row[5], off, "\n"]);
+    }
+    cx.out.text(&text);
 }
 
 /// `N` runs, `R` boots from now on, `T` boots next, once.
-fn flags(inventory: &Inventory, be: &BootEnv) -> String {
+fn flags(inventory: &Inventory, be: &BootEnv) -> Cow<'static, str> {
     let marks = [(be.running, 'N'), (inventory.is_default(&be.name), 'R'), (inventory.is_once(&be.name), 'T')];
     let text: String = marks.iter().filter(|(on, _)| *on).map(|(_, c)| *c).collect();
-    if text.is_empty() { "-".into() } else { text }
+    if text.is_empty() { "-".into() } else { text.into() }
+}
+
+/// Which BE each came from, itself or by a snapshot.
+struct Family<'i>(HashMap<&'i BeName, BeName>);
+
+impl<'i> Family<'i> {
+    fn new(inventory: &'i Inventory) -> Self {
+        let origins = inventory.origins().into_iter().map(|(be, origin)| (be, origin.be().clone()));
+        Family(origins.filter(|(be, parent)| *be != parent).collect())
+    }
+
+    fn parent(&self, be: &BootEnv) -> Option<&BeName> {
+        self.0.get(&be.name)
+    }
 }
 
 /// A BE and what came from it, directly or not.
 fn descendants<'i>(inventory: &'i Inventory, name: &BeName) -> Vec<&'i BootEnv> {
-    let mut found = vec![name.as_str()];
+    let family = Family::new(inventory);
+    let mut found: HashSet<&BeName> = inventory.bes.iter().map(|b| &b.name).filter(|n| *n == name).collect();
     loop {
-        let more: Vec<&str> = inventory
-            .bes
-            .iter()
-            .filter(|b| {
-                !found.contains(&b.name.as_str())
-                    && came_from(inventory, b).is_some_and(|p| found.contains(&p.as_str()))
-            })
-            .map(|b| b.name.as_str())
-            .collect();
-        if more.is_empty() {
-            return inventory.bes.iter().filter(|b| found.contains(&b.name.as_str())).collect();
-        }
+        let before = found.len();
+        let parent_found = |be: &&BootEnv| family.parent(be).is_some_and(|p| found.contains(p));
+        let more: Vec<&BeName> = inventory.bes.iter().filter(parent_found).map(|b| &b.name).collect();
         found.extend(more);
+        if found.len() == before {
+            return inventory.bes.iter().filter(|b| found.contains(&b.name)).collect();
+        }
     }
-}
-
-/// The BE that a BE, or the snapshot it was made from, belongs to.
-fn came_from(inventory: &Inventory, be: &BootEnv) -> Option<String> {
-    let origin = inventory.origin(be)?;
-    let parent = origin.split('@').next().unwrap_or("").to_string();
-    (parent != be.name.as_str()).then_some(parent)
 }
 
 /// BEs below what they came from, with their depth.
 fn by_origin<'b>(inventory: &Inventory, chosen: &[&'b BootEnv]) -> Vec<(&'b BootEnv, usize)> {
-    let parent = |be: &BootEnv| came_from(inventory, be);
-    let mut out: Vec<(&BootEnv, usize)> = Vec::new();
-    fn place<'b>(
-        be: &'b BootEnv,
-        depth: usize,
-        all: &[&'b BootEnv],
-        parent: &dyn Fn(&BootEnv) -> Option<String>,
-        out: &mut Vec<(&'b BootEnv, usize)>,
-    ) {
-        if out.iter().any(|(b, _)| b.name == be.name) {
-            return;
-        }
-        out.push((be, depth));
-        for child in all.iter().filter(|c| parent(c).as_deref() == Some(be.name.as_str())) {
-            place(child, depth + 1, all, parent, out);
-        }
-    }
-    let known = |name: &str| chosen.iter().any(|b| b.name.as_str() == name);
-    for be in chosen.iter().filter(|b| parent(b).is_none_or(|p| !known(&p))) {
-        place(be, 0, chosen, &parent, &mut out);
-    }
-    // What remains came from each other in a circle, after renames: shown without a parent.
+    let family = Family::new(inventory);
+    let known: HashSet<&BeName> = chosen.iter().map(|b| &b.name).collect();
+    let mut children: HashMap<&BeName, Vec<&'b BootEnv>> = HashMap::new();
     for be in chosen {
-        place(be, 0, chosen, &parent, &mut out);
+        family.parent(be).into_iter().for_each(|p| children.entry(p).or_default().push(be));
+    }
+    let first = chosen.iter().filter(|b| family.parent(b).is_none_or(|p| !known.contains(p)));
+    let mut placed: HashSet<&BeName> = HashSet::new();
+    let mut out: Vec<(&BootEnv, usize)> = Vec::new();
+    // What remains after those without a parent came from each other in a circle, after renames.
+    for start in first.chain(chosen) {
+        let mut waiting = vec![(*start, 0)];
+        while let Some((be, depth)) = waiting.pop() {
+            if placed.insert(&be.name) {
+                out.push((be, depth));
+                waiting.extend(children.get(&be.name).into_iter().flatten().rev().map(|child| (*child, depth + 1)));
+            }
+        }
     }
     out
 }
 
 /// Control characters would let a description draw on the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
-}
-
-fn local(seconds: i64, script: bool) -> String {
-    let Some(time) = DateTime::<Utc>::from_timestamp(seconds, 0) else { return "-".into() };
-    if script {
-        time.to_rfc3339_opts(SecondsFormat::Secs, true)
-    } else {
-        time.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string()
+fn printable(text: Cow<'_, str>) -> Cow<'_, str> {
+    match text.chars().any(char::is_control) {
+        true => text.chars().map(|c| if c.is_control() { '?' } else { c }).collect(),
+        false => text,
     }
 }
 
-fn space(used: Option<u64>) -> String {
+/// Tells times: in UTC for scripts, as people read them otherwise. The format is taken apart once, not for every line.
+struct Clock {
+    script: bool,
+    format: Vec<Item<'static>>,
+}
+
+impl Clock {
+    fn new(script: bool) -> Self {
+        Clock { script, format: StrftimeItems::new("%Y-%m-%d %H:%M").collect() }
+    }
+
+    fn tell(&self, seconds: i64) -> String {
+        let Some(time) = DateTime::<Utc>::from_timestamp(seconds, 0) else { return "-".into() };
+        match self.script {
+            true => time.to_rfc3339_opts(SecondsFormat::Secs, true),
+            false => time.with_timezone(&Local).format_with_items(self.format.iter()).to_string(),
+        }
+    }
+}
+
+fn space(used: Option<u64>) -> Cow<'static, str> {
     let Some(bytes) = used else { return "-".into() };
     let mut value = bytes as f64;
     for unit in ["B", "K", "M", "G"] {
         if value < 1024.0 {
-            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") };
+            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") }.into();
         }
         value /= 1024.0;
     }
-    format!("{value:.1}T")
+    format!("{value:.1}T").into()
 }

@@ -46,9 +46,12 @@ impl Output {
 
     /// A line of data: printed even with `-q`.
     pub fn raw(&self, text: impl AsRef<str>) {
-        // In one write: the standard output is buffered by line only.
-        let mut out = std::io::BufWriter::with_capacity(text.as_ref().len() + 1, std::io::stdout());
-        match writeln!(out, "{}", text.as_ref()).and_then(|()| out.flush()) {
+        self.text(&format!("{}\n", text.as_ref()));
+    }
+
+    /// Lines of data, each with its end.
+    pub fn text(&self, text: &str) {
+        match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => {}
             // A reader that went away (`bootenv list | head`) is no error of ours.
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
@@ -57,13 +60,6 @@ impl Output {
                 self.error(&Error::failed(format!("cannot write to standard output: {why}")));
                 std::process::exit(i32::from(crate::error::Kind::Failed.exit_status()));
             }
-        }
-    }
-
-    /// Many lines of data, in one write.
-    pub fn lines(&self, lines: &[String]) {
-        if !lines.is_empty() {
-            self.raw(lines.join("\n"));
         }
     }
 
@@ -79,12 +75,18 @@ impl Output {
 
     /// Text in bold, on a terminal.
     pub fn bold(&self, text: &str) -> String {
-        if self.colour { format!("\x1b[1m{text}\x1b[0m") } else { text.to_string() }
+        let (on, off) = self.bold_marks();
+        format!("{on}{text}{off}")
     }
 
-    /// Text in green, on a terminal.
-    pub fn green(&self, text: &str) -> String {
-        if self.colour { format!("\x1b[32m{text}\x1b[0m") } else { text.to_string() }
+    /// What makes text bold, on a terminal, and what ends that.
+    pub fn bold_marks(&self) -> (&'static str, &'static str) {
+        if self.colour { ("\x1b[1m", "\x1b[0m") } else { ("", "") }
+    }
+
+    /// What makes text green, on a terminal, and what ends that.
+    pub fn green_marks(&self) -> (&'static str, &'static str) {
+        if self.colour { ("\x1b[32m", "\x1b[0m") } else { ("", "") }
     }
 
     /// From now on Ctrl-C is a wish to stop between two steps, not a kill.

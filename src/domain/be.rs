@@ -3,6 +3,7 @@
 use super::{BeName, SnapName, Target};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use uuid::Uuid;
 
@@ -226,23 +227,20 @@ impl Inventory {
         self.next.once.as_deref() == Some(be.as_str())
     }
 
-    /// What `be` came from, by its name today; nothing if that is gone.
-    pub fn origin(&self, be: &BootEnv) -> Option<String> {
-        be.parent_uuid.and_then(|uuid| self.name_of(uuid)).map(|t| t.to_string())
+    /// What each BE came from, by its name today; nothing where that is gone.
+    pub fn origins(&self) -> HashMap<&BeName, Target> {
+        let own = self.bes.iter().map(|b| (b.uuid, Target::Be(b.name.clone())));
+        let snapshots = self
+            .bes
+            .iter()
+            .flat_map(|b| b.snapshots.iter().map(|s| (s.uuid, Target::Snapshot(b.name.clone(), s.name.clone()))));
+        let names: HashMap<Uuid, Target> = own.chain(snapshots).collect();
+        let from = |be: &BootEnv| names.get(&be.parent_uuid?).cloned();
+        self.bes.iter().filter_map(|be| Some((&be.name, from(be)?))).collect()
     }
 
     /// The BEs that came from the snapshot with this identity.
     pub fn clones_of(&self, uuid: Uuid) -> Vec<&BootEnv> {
         self.bes.iter().filter(|b| b.parent_uuid == Some(uuid)).collect()
-    }
-
-    fn name_of(&self, uuid: Uuid) -> Option<Target> {
-        self.bes.iter().find_map(|b| {
-            if b.uuid == uuid {
-                return Some(Target::Be(b.name.clone()));
-            }
-            let snap = b.snapshots.iter().find(|s| s.uuid == uuid)?;
-            Some(Target::Snapshot(b.name.clone(), snap.name.clone()))
-        })
     }
 }

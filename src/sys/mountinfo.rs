@@ -3,6 +3,7 @@
 use crate::error::{Doing, Result};
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -51,7 +52,9 @@ pub fn elsewhere() -> Result<Vec<Mount>> {
 }
 
 fn read(path: &Path) -> Result<Vec<Mount>> {
-    let bytes = std::fs::read(path).doing_to("read", path)?;
+    // The kernel fills a large buffer in one go, and puts the table together anew for every small one.
+    let mut bytes = Vec::with_capacity(64 << 10);
+    std::fs::File::open(path).and_then(|mut f| f.read_to_end(&mut bytes)).doing_to("read", path)?;
     Ok(bytes.split(|b| *b == b'\n').filter_map(parse).collect())
 }
 

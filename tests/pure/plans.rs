@@ -3,7 +3,7 @@
 use crate::rig::{
     Told, adopted, be, but, described, holding, id, image, name, once, running, snap, snapshot_of, target, unknown,
 };
-use bootenv::domain::{Asked, Inventory};
+use bootenv::domain::{Asked, Inventory, Target};
 use bootenv::ops::{self, Activate, Clear, Create, Destroy, Init, Origin, Problems};
 
 fn new(text: &str) -> Create {
@@ -311,7 +311,7 @@ fn the_same_request_gives_the_same_plan() {
 #[test]
 fn origins() {
     let mut inventory = image();
-    let origin = |inventory: &Inventory, be: &str| inventory.origin(inventory.find(&name(be)).unwrap());
+    let origin = |inventory: &Inventory, be: &str| inventory.origins().get(&name(be)).map(Target::to_string);
     assert_eq!(origin(&inventory, "default"), None);
     assert_eq!(origin(&inventory, "green").as_deref(), Some("default@one"));
     assert_eq!(origin(&inventory, "blue").as_deref(), Some("default"));
