@@ -9,15 +9,23 @@ use crate::store::{self, About, Lock, Opened, Store};
 use std::path::Path;
 
 /// An open store with its boot loader.
-#[derive(Debug)]
 pub struct Session {
     opened: Opened,
+    loader: Box<dyn Loader>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({:?}, {})", self.opened, self.loader.name())
+    }
 }
 
 impl Session {
     /// Opens the store that `what` names, or the one that `/` is on.
     pub fn open(what: Option<&Path>) -> Result<Session> {
-        Ok(Session { opened: store::open(what)? })
+        let opened = store::open(what)?;
+        let loader = loader::open(&opened.store, opened.is_root);
+        Ok(Session { opened, loader })
     }
 
     /// The store.
@@ -31,8 +39,12 @@ impl Session {
     }
 
     /// The boot loader.
-    pub fn loader(&self) -> Box<dyn Loader + '_> {
-        loader::open(self.store(), self.opened.is_root)
+    pub fn loader(&self) -> &dyn Loader {
+        &*self.loader
+    }
+
+    fn world(&self) -> World<'_> {
+        World { store: self.store(), loader: self.loader() }
     }
 
     /// For verbs that only read: finishes or undoes what was begun, if nobody is at it.
@@ -87,8 +99,7 @@ impl Session {
     }
 
     fn recover(&self, _lock: &Lock, observer: &mut dyn Observer) -> Result<()> {
-        let loader = self.loader();
-        let told = recover::recover(&World { store: self.store(), loader: &*loader }, observer)?;
+        let told = recover::recover(&self.world(), observer)?;
         told.iter().for_each(|t| observer.note(t));
         Ok(())
     }
@@ -113,6 +124,11 @@ impl Session {
         self.read(About::All)
     }
 
+    /// Reads what a list shows: not whether the menu agrees with it.
+    pub fn listing(&self) -> Result<Inventory> {
+        self.read(About::List)
+    }
+
     /// Reads everything that a decision about one BE is made on; about none, if a new one is made.
     pub fn inventory_about(&self, be: Option<&BeName>) -> Result<Inventory> {
         self.read(About::One(be))
@@ -120,8 +136,7 @@ impl Session {
 
     fn read(&self, about: About<'_>) -> Result<Inventory> {
         let contents = self.store().contents(about)?;
-        let loader = self.loader();
-        let (next, menu) = loader::read_back(self.store(), &*loader, &contents.bes);
+        let (next, menu) = loader::read_back(self.store(), self.loader(), &contents.bes, about);
         let mut attention = contents.attention;
         if !contents.shared {
             attention.push(
@@ -134,13 +149,11 @@ impl Session {
 
     /// Refuses a plan that could not be finished, before anything is done.
     pub fn preflight(&self, plan: &Plan) -> Result<()> {
-        let loader = self.loader();
-        preflight(&World { store: self.store(), loader: &*loader }, plan)
+        preflight(&self.world(), plan)
     }
 
     /// Runs a plan. The caller holds the lock.
     pub fn run(&self, _lock: &Lock, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
-        let loader = self.loader();
-        execute(&World { store: self.store(), loader: &*loader }, plan, observer)
+        execute(&self.world(), plan, observer)
     }
 }

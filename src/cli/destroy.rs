@@ -9,7 +9,7 @@ use crate::ops;
 pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
     let target = Target::parse(&args.name)?;
     let (session, lock) = cx.begin()?;
-    let mut inventory = session.inventory()?;
+    let mut inventory = session.inventory_about(Some(target.be()))?;
     let mut request = ops::Destroy { target, snapshots: args.snapshots, origin: args.origin, mounted_elsewhere: None };
     let mut mounted = None;
     if let Target::Be(name) = &request.target {

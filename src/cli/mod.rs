@@ -55,10 +55,12 @@ impl Context {
 
     /// Runs a plan, or only shows it.
     fn carry_out(&mut self, session: &Session, lock: &Lock, plan: &Plan) -> Result<()> {
-        session.preflight(plan)?;
-        if !self.cli.dry_run {
-            self.out.follow(plan);
-            session.run(lock, plan, &mut self.out)?;
+        match self.cli.dry_run {
+            true => session.preflight(plan)?,
+            false => {
+                self.out.follow(plan);
+                session.run(lock, plan, &mut self.out)?;
+            }
         }
         self.out.plan(plan, self.cli.dry_run)
     }

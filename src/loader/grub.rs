@@ -10,8 +10,10 @@ use crate::domain::Asked;
 use crate::error::{Doing, Error, Result};
 use crate::store::Store;
 use crate::sys::tree::Tree;
+use std::cell::RefCell;
 use std::path::Path;
 use std::process::Command;
+use std::rc::Rc;
 
 const DIR: &str = "grub";
 const MENU: &str = "grub/menu.cfg";
@@ -29,25 +31,33 @@ const DEFAULT: &str = "bootenv_default";
 const ONCE: &str = "bootenv_once";
 const PREVIOUS: &str = "bootenv_previous";
 
-/// GRUB, for one store.
-pub struct Grub<'a> {
-    store: &'a dyn Store,
+/// GRUB, for one store. What was read of the ESP and the menu is kept until it is changed here: whoever changes it holds
+/// the store's lock.
+pub struct Grub {
+    store: Rc<dyn Store>,
     is_root: bool,
+    esp: RefCell<Option<Rc<Esp>>>,
+    menu: RefCell<Option<Rc<str>>>,
 }
 
-impl<'a> Grub<'a> {
+impl Grub {
     /// The loader of a store. `is_root` says whether the running system is on it.
-    pub fn new(store: &'a dyn Store, is_root: bool) -> Self {
-        Grub { store, is_root }
+    pub fn new(store: Rc<dyn Store>, is_root: bool) -> Self {
+        Grub { store, is_root, esp: RefCell::default(), menu: RefCell::default() }
     }
 
     fn home(&self) -> Result<Tree> {
         self.store.home()
     }
 
-    /// Looked for anew each time: `init` makes it on the way.
-    fn esp(&self) -> Result<Esp> {
-        Esp::find(self.store, self.is_root)
+    /// Looked for once; `install`, which makes it, forgets it.
+    fn esp(&self) -> Result<Rc<Esp>> {
+        if let Some(esp) = &*self.esp.borrow() {
+            return Ok(Rc::clone(esp));
+        }
+        let esp = Rc::new(Esp::find(&*self.store, self.is_root)?);
+        *self.esp.borrow_mut() = Some(Rc::clone(&esp));
+        Ok(esp)
     }
 
     fn env(&self) -> Result<GrubEnv> {
@@ -63,6 +73,38 @@ impl<'a> Grub<'a> {
     /// Whether `init` came as far as the loader.
     fn installed(&self) -> bool {
         self.home().is_ok_and(|home| home.exists(LOGIC))
+    }
+
+    /// The menu as text, whether it parses or not.
+    fn menu(&self) -> Result<Rc<str>> {
+        if let Some(text) = &*self.menu.borrow() {
+            return Ok(Rc::clone(text));
+        }
+        let repair = "`bootenv check --repair` makes it anew from the boot environments there are";
+        let text = self.home()?.read_text(MENU).map_err(|e| e.hint(repair))?;
+        let text = text.ok_or_else(|| Error::failed("the boot menu BOOTENV/grub/menu.cfg is missing").hint(repair))?;
+        let text: Rc<str> = text.into();
+        *self.menu.borrow_mut() = Some(Rc::clone(&text));
+        Ok(text)
+    }
+
+    fn parse(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>> {
+        match self.installed() {
+            true => menu::parse(&self.menu()?, wanted),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// Changes the menu as text: parsing and writing a thousand entries takes longer than all the rest of a verb.
+    fn edit(&self, change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
+        let text = self.menu()?;
+        let changed = change(&text)?;
+        if *changed == *text { Ok(()) } else { self.write_menu(&changed) }
+    }
+
+    fn write_menu(&self, text: &str) -> Result<()> {
+        *self.menu.borrow_mut() = None;
+        self.home()?.write(MENU, text.as_bytes(), 0o644)
     }
 
     fn stub(&self) -> String {
@@ -146,50 +188,36 @@ impl<'a> Grub<'a> {
     }
 }
 
-impl Loader for Grub<'_> {
+impl Loader for Grub {
     fn name(&self) -> &'static str {
         "grub"
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
-        let repair = "`bootenv check --repair` makes it anew from the boot environments there are";
-        match self.home()?.read_text(MENU).map_err(|e| e.hint(repair))? {
-            Some(text) => menu::parse(&text),
-            None if !self.installed() => Ok(Vec::new()),
-            None => Err(Error::failed("the boot menu BOOTENV/grub/menu.cfg is missing")
-                .hint("`bootenv check --repair` makes it anew")),
-        }
+        self.parse(|_| true)
+    }
+
+    fn named(&self, ids: &[&str]) -> Result<Vec<Entry>> {
+        self.parse(|id| ids.contains(&id))
     }
 
     fn put(&self, entry: &Entry) -> Result<()> {
-        let mut entries = self.entries()?;
-        let ours = |e: &Entry| e.id == entry.id && e.path == entry.path;
-        let place = entries.iter().position(ours).unwrap_or(0);
-        let before = entries.clone();
-        entries.retain(|e| !ours(e));
-        entries.insert(place, entry.clone());
-        if entries == before { Ok(()) } else { self.replace(&entries) }
+        self.edit(|text| menu::put(text, entry))
     }
 
     fn put_beside(&self, entry: &Entry) -> Result<()> {
-        let mut entries = self.entries()?;
-        if entries.contains(entry) {
-            return Ok(());
-        }
-        let place = entries.iter().position(|e| e.id == entry.id && e.path == entry.path).map_or(0, |at| at + 1);
-        entries.insert(place, entry.clone());
-        self.replace(&entries)
+        self.edit(|text| menu::put_beside(text, entry))
     }
 
     fn remove(&self, id: &str, path: &str) -> Result<()> {
-        let mut entries = self.entries()?;
-        let before = entries.len();
-        entries.retain(|e| e.id != id || e.path != path);
-        if entries.len() == before { Ok(()) } else { self.replace(&entries) }
+        if !self.installed() {
+            return Ok(());
+        }
+        self.edit(|text| menu::remove(text, id, path))
     }
 
     fn replace(&self, entries: &[Entry]) -> Result<()> {
-        self.home()?.write(MENU, menu::render(entries).as_bytes(), 0o644)
+        self.write_menu(&menu::render(entries))
     }
 
     fn asked(&self) -> Result<Asked> {
@@ -213,7 +241,8 @@ impl Loader for Grub<'_> {
 
     fn install(&self, notes: &mut Vec<String>) -> Result<()> {
         let home = self.home()?;
-        let esp = match self.esp()? {
+        *self.esp.borrow_mut() = None;
+        let esp = match Esp::find(&*self.store, self.is_root)? {
             Esp::Mounted(tree) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => tree,
             Esp::Missing if self.is_root || home.exists(esp::MOVED) => return self.esp()?.tree().map(|_| ()),
             Esp::Missing => {

@@ -15,12 +15,14 @@ const HEADER: &str = "# bootenv menu ";
 const FORMAT: u32 = 1;
 const WORDS: usize = 6;
 
-/// Reads the menu. A line that does not parse, or a newer format, is an error: writing it back would lose entries.
-pub fn parse(text: &str) -> Result<Vec<Entry>> {
-    let damaged = |line: usize| {
-        Error::failed(format!("the boot menu BOOTENV/grub/menu.cfg is damaged at line {line}"))
-            .hint("`bootenv check --repair` makes it anew from the boot environments there are")
-    };
+fn damaged(line: usize) -> Error {
+    Error::failed(format!("the boot menu BOOTENV/grub/menu.cfg is damaged at line {line}"))
+        .hint("`bootenv check --repair` makes it anew from the boot environments there are")
+}
+
+/// Reads those entries of the menu whose id, as it stands there, is wanted. A line that does not parse, wanted or not, or a
+/// newer format, is an error: writing it back would lose entries.
+pub fn parse(text: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>> {
     let mut lines = text.lines().enumerate();
     let version = lines.next().and_then(|(_, l)| l.strip_prefix(HEADER)).and_then(|v| v.trim().parse::<u32>().ok());
     match version {
@@ -36,9 +38,11 @@ pub fn parse(text: &str) -> Result<Vec<Entry>> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let words = line.strip_prefix("be ").and_then(unquote).ok_or_else(|| damaged(index + 1))?;
-        let [id, path, image, initrd, arguments, title]: [String; WORDS] =
-            words.try_into().map_err(|_| damaged(index + 1))?;
+        let words = line.strip_prefix("be ").and_then(words).ok_or_else(|| damaged(index + 1))?;
+        if !wanted(words[0]) {
+            continue;
+        }
+        let [id, path, image, initrd, arguments, title] = words.map(|word| word.replace("'\\''", "'"));
         let some = |text: String| (!text.is_empty()).then_some(text);
         entries.push(Entry {
             id,
@@ -54,60 +58,117 @@ pub fn parse(text: &str) -> Result<Vec<Entry>> {
 /// Writes the menu.
 pub fn render(entries: &[Entry]) -> String {
     let mut text = format!("{HEADER}{FORMAT}\n");
-    for entry in entries {
-        let (image, initrd) = match &entry.kernel {
-            Some(kernel) => (kernel.image.as_str(), kernel.initrd.as_deref().unwrap_or("")),
-            None => ("", ""),
-        };
-        text.push_str("be");
-        for word in [entry.id.as_str(), &entry.path, image, initrd, &entry.arguments, &entry.title] {
-            text.push_str(" '");
-            // A control character would end the line, or do something to the terminal.
-            for c in word.chars().map(|c| if c.is_control() { ' ' } else { c }) {
-                match c {
-                    '\'' => text.push_str("'\\''"),
-                    c => text.push(c),
-                }
-            }
-            text.push('\'');
-        }
-        text.push('\n');
-    }
+    entries.iter().for_each(|entry| text += &line(entry));
     text
 }
 
-/// Splits `'a' 'b'\''c'` into its words.
-fn unquote(text: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut rest = text;
-    loop {
-        let mut word = String::new();
-        rest = rest.strip_prefix('\'')?;
-        loop {
-            let (part, tail) = rest.split_once('\'')?;
-            word.push_str(part);
-            match tail.strip_prefix("\\''") {
-                Some(tail) => {
-                    word.push('\'');
-                    rest = tail;
-                }
-                None => {
-                    rest = tail;
-                    break;
-                }
-            }
-        }
-        words.push(word);
-        if rest.is_empty() {
-            return Some(words);
-        }
-        rest = rest.strip_prefix(' ')?;
+/// The menu with an entry in the place of those with the same id and path, or at the top. Other lines stay as they are.
+pub fn put(text: &str, entry: &Entry) -> Result<String> {
+    let ours = start(&entry.id, &entry.path);
+    let mut new = Some(line(entry));
+    let mut out = String::with_capacity(text.len() + 256);
+    let (header, lines) = split(text)?;
+    out += header;
+    if !lines.clone().any(|l| l.starts_with(&ours)) {
+        out += &new.take().unwrap_or_default();
     }
+    for line in lines {
+        match line.starts_with(&ours) {
+            true => out += &new.take().unwrap_or_default(),
+            false => out += line,
+        }
+    }
+    Ok(out)
+}
+
+/// The menu with an entry behind the first one with the same id and path, or at the top.
+pub fn put_beside(text: &str, entry: &Entry) -> Result<String> {
+    let (header, lines) = split(text)?;
+    let new = line(entry);
+    if lines.clone().any(|l| l == new) {
+        return Ok(text.to_string());
+    }
+    let ours = start(&entry.id, &entry.path);
+    let mut lines: Vec<&str> = lines.collect();
+    let place = lines.iter().position(|l| l.starts_with(&ours)).map_or(0, |at| at + 1);
+    lines.insert(place, &new);
+    Ok(header.to_string() + &lines.concat())
+}
+
+/// The menu without the entries with this id and path.
+pub fn remove(text: &str, id: &str, path: &str) -> Result<String> {
+    let theirs = start(id, path);
+    let (header, lines) = split(text)?;
+    Ok(header.to_string() + &lines.filter(|l| !l.starts_with(&theirs)).collect::<String>())
+}
+
+/// The first line of a menu that may be written, and the others, all with their ends.
+fn split(text: &str) -> Result<(&str, std::str::SplitInclusive<'_, char>)> {
+    let header = format!("{HEADER}{FORMAT}\n");
+    match text.split_at_checked(header.len()) {
+        Some((first, rest)) if first == header => Ok((first, rest.split_inclusive('\n'))),
+        // Parsing tells whether it is damaged or newer.
+        _ => parse(text, |_| false).and_then(|_| Err(damaged(1))),
+    }
+}
+
+/// What the lines of entries with this id and path begin with.
+fn start(id: &str, path: &str) -> String {
+    let mut text = "be".to_string();
+    [id, path].iter().for_each(|word| quote(word, &mut text));
+    text + " "
+}
+
+fn line(entry: &Entry) -> String {
+    let (image, initrd) = match &entry.kernel {
+        Some(kernel) => (kernel.image.as_str(), kernel.initrd.as_deref().unwrap_or("")),
+        None => ("", ""),
+    };
+    let mut text = "be".to_string();
+    for word in [entry.id.as_str(), &entry.path, image, initrd, &entry.arguments, &entry.title] {
+        quote(word, &mut text);
+    }
+    text + "\n"
+}
+
+fn quote(word: &str, text: &mut String) {
+    text.push_str(" '");
+    // A control character would end the line, or do something to the terminal.
+    for c in word.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        match c {
+            '\'' => text.push_str("'\\''"),
+            c => text.push(c),
+        }
+    }
+    text.push('\'');
+}
+
+/// Splits `'a' 'b'\''c'` into its words, of which there must be as many as an entry has, as they stand there.
+fn words(text: &str) -> Option<[&str; WORDS]> {
+    let mut words = [""; WORDS];
+    let mut rest = text;
+    for (index, word) in words.iter_mut().enumerate() {
+        if index > 0 {
+            rest = rest.strip_prefix(' ')?;
+        }
+        let inside = rest.strip_prefix('\'')?;
+        let mut end = inside.find('\'')?;
+        while inside[end..].starts_with("'\\''") {
+            end += 4 + inside[end + 4..].find('\'')?;
+        }
+        *word = &inside[..end];
+        rest = &inside[end + 1..];
+    }
+    rest.is_empty().then_some(words)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn all(text: &str) -> Result<Vec<Entry>> {
+        parse(text, |_| true)
+    }
 
     fn entry(id: &str, title: &str) -> Entry {
         Entry {
@@ -123,14 +184,32 @@ mod tests {
     fn what_is_written_is_read_back() {
         let entries =
             vec![entry("a", "it's '$HOME' `x` \\ \"q\""), entry("b", ""), Entry { kernel: None, ..entry("c", "''") }];
-        assert_eq!(parse(&render(&entries)).unwrap(), entries);
+        assert_eq!(all(&render(&entries)).unwrap(), entries);
+    }
+
+    #[test]
+    fn a_line_is_put_and_removed_among_others() {
+        let text = render(&[entry("a", "it's"), entry("b", ""), entry("ab", "")]);
+        let changed = put(&text, &entry("b", "new")).unwrap();
+        assert_eq!(all(&changed).unwrap(), [entry("a", "it's"), entry("b", "new"), entry("ab", "")]);
+        let changed = put(&changed, &entry("c", "")).unwrap();
+        assert_eq!(all(&changed).unwrap()[0], entry("c", ""));
+        assert_eq!(remove(&remove(&changed, "c", "ROOT/c").unwrap(), "b", "ROOT/x").unwrap().lines().count(), 4);
+        let beside = put_beside(&text, &entry("b", "beside")).unwrap();
+        assert_eq!(all(&beside).unwrap()[2], entry("b", "beside"));
+        assert_eq!(put_beside(&beside, &entry("b", "beside")).unwrap(), beside);
+        assert_eq!(put(&beside, &entry("b", "one")).unwrap().lines().count(), 4);
+        for text in ["", "be 'a'\n", "# bootenv menu 1"] {
+            assert!(put(text, &entry("a", "")).is_err(), "{text:?}");
+        }
+        assert!(remove("# bootenv menu 2\n", "a", "").unwrap_err().message.contains("newer"));
     }
 
     #[test]
     fn control_characters_do_not_break_lines() {
         let text = render(&[entry("a", "x\nbe 'evil'\u{1b}[2J")]);
         assert_eq!(text.lines().count(), 2);
-        assert_eq!(parse(&text).unwrap()[0].title, "x be 'evil' [2J");
+        assert_eq!(all(&text).unwrap()[0].title, "x be 'evil' [2J");
     }
 
     #[test]
@@ -142,8 +221,8 @@ mod tests {
             "# bootenv menu 1\nbe 'a\n",
             "# bootenv menu 1\nrm -rf\n",
         ] {
-            assert!(parse(text).unwrap_err().message.contains("damaged"), "{text:?}");
+            assert!(all(text).unwrap_err().message.contains("damaged"), "{text:?}");
         }
-        assert!(parse("# bootenv menu 2\nbx\n").unwrap_err().message.contains("newer"));
+        assert!(all("# bootenv menu 2\nbx\n").unwrap_err().message.contains("newer"));
     }
 }

@@ -6,10 +6,11 @@ mod grub;
 mod grubenv;
 mod menu;
 
-use crate::domain::{Asked, BootEnv, MenuState, NextBoot, kernel};
+use crate::domain::{Asked, BeName, BootEnv, MenuState, NextBoot, kernel};
 use crate::error::{Error, Kind, Result};
-use crate::store::Store;
+use crate::store::{About, Store};
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// One entry of the menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,10 @@ pub trait Loader {
     /// The menu's entries, newest first. A damaged menu is an error that names the repair.
     fn entries(&self) -> Result<Vec<Entry>>;
 
+    /// The entries of these BEs only, from a menu that is known to be whole: all of a thousand take longer than the rest of
+    /// a verb.
+    fn named(&self, ids: &[&str]) -> Result<Vec<Entry>>;
+
     /// Puts an entry into the menu, replacing those with the same id and path.
     fn put(&self, entry: &Entry) -> Result<()>;
 
@@ -99,27 +104,30 @@ pub trait Loader {
 }
 
 /// The loader that a store is booted by. `is_root` says whether the running system is on the store.
-pub fn open(store: &dyn Store, is_root: bool) -> Box<dyn Loader + '_> {
-    Box::new(grub::Grub::new(store, is_root))
+pub fn open(store: &Rc<dyn Store>, is_root: bool) -> Box<dyn Loader> {
+    Box::new(grub::Grub::new(Rc::clone(store), is_root))
 }
 
 /// Reads back what the next boots will do, following the loader's own rules to the end: an entry whose kernel is
-/// gone does not count.
-pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv]) -> (NextBoot, MenuState) {
-    let mut menu = MenuState { entries: Vec::new(), problems: loader.problems() };
-    let entries = loader.entries().unwrap_or_else(|e| {
-        menu.problems.push(match e.hint {
-            Some(hint) => format!("{}: {hint}", e.message),
-            None => e.message,
-        });
+/// gone does not count. How much is said of the menu depends on what is asked `about`.
+pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv], about: About<'_>) -> (NextBoot, MenuState) {
+    let mut menu = MenuState::default();
+    let asked = loader.asked();
+    let entries = match about {
+        About::All => loader.entries(),
+        About::List => named(loader, asked.as_ref().ok(), None),
+        About::One(be) => named(loader, asked.as_ref().ok(), be.map(BeName::as_str)),
+    };
+    let entries = entries.unwrap_or_else(|e| {
+        menu.problems.push(with_hint(e));
         Vec::new()
     });
-    let next = match loader.asked() {
-        Ok(asked) => resolve(store, &entries, asked),
+    let next = match asked {
+        Ok(asked) => resolve(store, loader, &entries, asked),
         // The state is where it cannot be seen from here, and the loader will find it.
         Err(e) if e.kind == Kind::Refused => NextBoot { unknown: true, ..NextBoot::default() },
         // The loader goes on without its state, as if nothing had been asked; `problems` tells of it.
-        Err(_) => resolve(store, &entries, Asked::default()),
+        Err(_) => resolve(store, loader, &entries, Asked::default()),
     };
     if !entries.is_empty() && next.asked.default.is_some() && next.asked.default != next.default {
         menu.problems.push(format!(
@@ -128,30 +136,52 @@ pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv]) -> (Ne
             next.default.as_deref().unwrap_or("nothing")
         ));
     }
-    if !entries.is_empty() || menu.problems.is_empty() {
-        let have: HashSet<&str> = entries.iter().map(|e| e.id.as_str()).collect();
-        for be in bes.iter().filter(|b| !have.contains(b.name.as_str())) {
-            menu.problems.push(format!("{} has no menu entry: `bootenv check --repair` makes it", be.name));
-        }
-        let known: HashSet<&str> = bes.iter().map(|b| b.name.as_str()).collect();
-        for entry in entries.iter().filter(|e| !known.contains(e.id.as_str())) {
-            menu.problems
-                .push(format!("the menu names {}, which is gone: `bootenv check --repair` drops it", entry.id));
+    if let About::All = about {
+        menu.problems.splice(0..0, loader.problems());
+        if !entries.is_empty() || menu.problems.is_empty() {
+            compare(&entries, bes, &mut menu.problems);
         }
     }
-    menu.entries =
-        entries.into_iter().map(|e| (e.kernel_path().unwrap_or_default(), e)).map(|(k, e)| (e.id, k)).collect();
+    menu.entries = entries.iter().map(|e| (e.id.clone(), e.kernel_path().unwrap_or_default())).collect();
     (next, menu)
 }
 
-/// What the loader makes of what it was asked: the rules of `grub/logic.cfg`.
-fn resolve(store: &dyn Store, entries: &[Entry], asked: Asked) -> NextBoot {
+/// The entries that decide what boots next, and those of one BE.
+fn named(loader: &dyn Loader, asked: Option<&Asked>, be: Option<&str>) -> Result<Vec<Entry>> {
+    let asked = asked.map(|a| [&a.default, &a.once, &a.previous]).into_iter().flatten();
+    let ids: Vec<&str> = asked.filter_map(|id| id.as_deref()).chain(be).collect();
+    loader.named(&ids)
+}
+
+fn with_hint(e: Error) -> String {
+    match e.hint {
+        Some(hint) => format!("{}: {hint}", e.message),
+        None => e.message,
+    }
+}
+
+/// Tells of BEs without an entry, and of entries without a BE.
+fn compare(entries: &[Entry], bes: &[BootEnv], problems: &mut Vec<String>) {
+    let have: HashSet<&str> = entries.iter().map(|e| e.id.as_str()).collect();
+    for be in bes.iter().filter(|b| !have.contains(b.name.as_str())) {
+        problems.push(format!("{} has no menu entry: `bootenv check --repair` makes it", be.name));
+    }
+    let known: HashSet<&str> = bes.iter().map(|b| b.name.as_str()).collect();
+    for entry in entries.iter().filter(|e| !known.contains(e.id.as_str())) {
+        problems.push(format!("the menu names {}, which is gone: `bootenv check --repair` drops it", entry.id));
+    }
+}
+
+/// What the loader makes of what it was asked: the rules of `grub/logic.cfg`. `entries` are at least those that are asked for.
+fn resolve(store: &dyn Store, loader: &dyn Loader, entries: &[Entry], asked: Asked) -> NextBoot {
     let bootable = |id: &Option<String>| -> Option<String> {
         let id = id.as_ref()?;
         entries.iter().any(|e| e.id == *id && e.bootable(store)).then(|| id.clone())
     };
-    let default = bootable(&asked.default)
-        .or_else(|| bootable(&asked.previous))
-        .or_else(|| entries.iter().find(|e| e.bootable(store)).map(|e| e.id.clone()));
+    let first = || -> Option<String> {
+        let all = loader.entries().ok()?;
+        all.iter().find(|e| e.bootable(store)).map(|e| e.id.clone())
+    };
+    let default = bootable(&asked.default).or_else(|| bootable(&asked.previous)).or_else(first);
     NextBoot { once: bootable(&asked.once), default, asked, unknown: false }
 }

@@ -95,7 +95,7 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
             Step::Adopt { .. } | Step::Forget { .. } if store.has_home() => store.may_change_settings()?,
             Step::Facts { to, was, .. } => store.may_change_facts(&[to, was])?,
             // A damaged menu would stop the plan half-way; so would a loader whose state cannot be read.
-            Step::Entry { .. } | Step::EntryBeside { .. } | Step::DropEntry { .. } => drop(world.loader.entries()?),
+            Step::Entry { .. } | Step::EntryBeside { .. } | Step::DropEntry { .. } => drop(world.loader.named(&[])?),
             // A damaged menu is made anew, one of a newer bootenv is not.
             Step::Menu { .. } => match world.loader.entries() {
                 Err(e) if e.kind == Kind::Refused => return Err(e),
@@ -219,8 +219,10 @@ fn current(
 ) -> Result<Entry> {
     let Described { mut entry, problem } = Entry::describe(world.store, be, path, read, title.to_string())?;
     if let Some(problem) = problem {
-        let old = world.loader.entries().unwrap_or_default().into_iter().find(|e| e.id == be && e.path == path);
-        entry.arguments = old.map_or(entry.arguments, |old| old.arguments);
+        let entries = world.loader.entries().unwrap_or_default();
+        if let Some(old) = entries.iter().find(|e| e.id == be && e.path == path) {
+            entry.arguments.clone_from(&old.arguments);
+        }
         observer.note(&format!("{be}: {}", problem.message));
     }
     Ok(entry)

@@ -3,7 +3,7 @@
 use crate::domain::Facts;
 use crate::error::{Error, Result};
 use crate::sys::tree::Tree;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 /// Where they lie in the tool's own directory.
@@ -25,7 +25,18 @@ pub fn read(home: &Tree, identity: Uuid) -> Result<Facts> {
 }
 
 fn parse(text: &str) -> std::result::Result<Facts, String> {
+    if let Some(facts) = plain(text) {
+        return Ok(facts);
+    }
     toml::from_str(text).or_else(|e: toml::de::Error| newer(text).ok_or_else(|| e.message().to_string()))
+}
+
+/// What `write` gives for a description in which nothing had to be escaped: of a thousand such files the parser takes a
+/// tenth of the time that `list` takes.
+fn plain(text: &str) -> Option<Facts> {
+    let description = text.strip_prefix("version = 1\ndescription = \"")?.strip_suffix("\"\n")?;
+    let unescaped = !description.contains(|c: char| c == '"' || c == '\\' || c.is_control());
+    unescaped.then(|| Facts { description: Some(description.to_string()), ..Facts::default() })
 }
 
 /// Facts of a newer format, whose fields may be anything: shown as far as they are text, never written.
@@ -54,10 +65,10 @@ fn damaged(identity: Uuid, why: &str) -> Error {
 /// in `attention`: it must not hide a BE.
 pub fn parse_all(
     home: &Tree,
-    files: BTreeMap<String, Option<Vec<u8>>>,
+    files: Vec<(String, Option<Vec<u8>>)>,
     attention: &mut Vec<String>,
-) -> BTreeMap<Uuid, Facts> {
-    let mut all = BTreeMap::new();
+) -> HashMap<Uuid, Facts> {
+    let mut all = HashMap::with_capacity(files.len());
     for (name, content) in files {
         let Some(identity) = name.strip_suffix(".toml").and_then(|n| Uuid::try_parse(n).ok()) else { continue };
         let facts = match content {
@@ -138,4 +149,29 @@ pub fn set_adopted(home: &Tree, adopted: &BTreeMap<String, String>) -> Result<()
     let entries = adopted.iter().map(|(name, path)| (name.clone(), toml::Value::String(path.clone()))).collect();
     table.insert("adopted".into(), toml::Value::Table(entries));
     home.write(STORE, toml::to_string(&table).unwrap_or_default().as_bytes(), 0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plain_form_is_read_as_the_parser_reads_it() {
+        for (description, short) in
+            [("before the change", true), ("it's ä", true), ("", true), ("a \"b\"", false), ("a\\b\n", false)]
+        {
+            let facts = Facts { description: Some(description.into()), ..Facts::default() };
+            let text = toml::to_string(&facts).unwrap();
+            assert_eq!(toml::from_str::<Facts>(&text).unwrap(), facts);
+            assert_eq!(parse(&text).unwrap(), facts);
+            assert_eq!(plain(&text).is_some(), short, "{text}");
+        }
+        for odd in [
+            "version = 1\ndescription = \"a\"\nx = \"b\"\n",
+            "version = 2\ndescription = \"a\"\n",
+            "version = 1\ndescription = \"\n",
+        ] {
+            assert_eq!(plain(odd), None, "{odd:?}");
+        }
+    }
 }

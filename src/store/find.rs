@@ -10,11 +10,12 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
+use std::rc::Rc;
 
 /// A store that was found, and whether `/` is on it.
 pub struct Opened {
     /// The store.
-    pub store: Box<dyn Store>,
+    pub store: Rc<dyn Store>,
     /// Whether the running system's root is on it.
     pub is_root: bool,
 }
@@ -30,10 +31,11 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::refused("bootenv needs root, to reach the store").hint("run it with sudo"));
     }
+    let mounts = mountinfo::own()?;
     let Some(path) = what else {
-        let mount = mount_of(Path::new("/"))?;
+        let mount = mount_of(&mounts, Path::new("/"))?;
         return match mount.fstype.as_str() {
-            "btrfs" => open_device(&mount.source, &mount.source.display().to_string(), &mount),
+            "btrfs" => open_device(&mounts, &mount.source.display().to_string(), mount),
             other => Err(Error::refused(format!("/ is on {other}, which has no boot environments"))
                 .hint("name a store: --store IMAGE, a block device, or a directory on a mounted Btrfs")),
         };
@@ -47,43 +49,46 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
         let readonly = meta.permissions().readonly() || rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_err();
         let device = LoopDevice::attach(path, readonly)?;
         let block = device.path().to_path_buf();
-        let readonly = readonly || held_readonly(&block)?;
+        let readonly = readonly || held_readonly(&mounts, &block);
         let store =
             Btrfs::open(&block, &path.display().to_string(), Some(device), readonly).map_err(|e| no_btrfs(e, path))?;
-        return Ok(Opened { store: Box::new(store), is_root: false });
+        return Ok(Opened { store: Rc::new(store), is_root: false });
     }
     if kind.is_block_device() {
-        let store = Btrfs::open(path, &path.display().to_string(), None, held_readonly(path)?)
+        let store = Btrfs::open(path, &path.display().to_string(), None, held_readonly(&mounts, path))
             .map_err(|e| no_btrfs(e, path))?;
-        let is_root = mount_of(Path::new("/"))
-            .is_ok_and(|m| store.is_mount_of(&m, m.root.strip_prefix("/").unwrap_or(&m.root).to_str().unwrap_or("\0")));
-        return Ok(Opened { store: Box::new(store), is_root });
+        let is_root = is_root(&store, &mounts);
+        return Ok(Opened { store: Rc::new(store), is_root });
     }
     if kind.is_dir() {
         let full = path.canonicalize().doing_to("open", path)?;
-        let mount = mount_of(&full)?;
+        let mount = mount_of(&mounts, &full)?;
         if mount.fstype != "btrfs" {
             return Err(Error::refused(format!("{} is on {}, not on a Btrfs", path.display(), mount.fstype))
                 .hint("name an image file, a block device, or a directory on a mounted Btrfs"));
         }
-        return open_device(&mount.source, &path.display().to_string(), &mount);
+        return open_device(&mounts, &path.display().to_string(), mount);
     }
     Err(Error::refused(format!("{} is no image file, block device or directory", path.display()))
         .hint("name an image file, a block device, or a directory on a mounted Btrfs"))
 }
 
 /// Whether somebody has mounted the filesystem on this device read-only. Another mount of ours would make it writable.
-fn held_readonly(device: &Path) -> Result<bool> {
-    let mounts = mountinfo::own()?;
-    Ok(mounts.iter().any(|m| m.source == device && m.super_options.split(',').any(|o| o == "ro")))
+fn held_readonly(mounts: &[Mount], device: &Path) -> bool {
+    mounts.iter().any(|m| m.source == device && m.super_options.split(',').any(|o| o == "ro"))
 }
 
-fn open_device(device: &Path, name: &str, mount: &Mount) -> Result<Opened> {
+fn open_device(mounts: &[Mount], name: &str, mount: &Mount) -> Result<Opened> {
     let readonly = mount.super_options.split(',').chain(mount.options.split(',')).any(|o| o == "ro");
-    let store = Btrfs::open(device, name, None, readonly)?;
-    let root = mount_of(Path::new("/"))?;
-    let is_root = store.is_mount_of(&root, root.root.strip_prefix("/").unwrap_or(&root.root).to_str().unwrap_or("\0"));
-    Ok(Opened { store: Box::new(store), is_root })
+    let store = Btrfs::open(&mount.source, name, None, readonly)?;
+    let is_root = is_root(&store, mounts);
+    Ok(Opened { store: Rc::new(store), is_root })
+}
+
+/// Whether `/` is on the store.
+fn is_root(store: &Btrfs, mounts: &[Mount]) -> bool {
+    let path = |m: &Mount| m.root.strip_prefix("/").ok().and_then(Path::to_str).map(str::to_string);
+    mount_of(mounts, Path::new("/")).is_ok_and(|m| path(m).is_some_and(|path| store.is_mount_of(m, &path)))
 }
 
 fn no_btrfs(e: Error, path: &Path) -> Error {
@@ -97,10 +102,9 @@ fn no_btrfs(e: Error, path: &Path) -> Error {
 }
 
 /// The mount that `path` (absolute, without symlinks) is on: the last one mounted of the longest that fit.
-fn mount_of(path: &Path) -> Result<Mount> {
-    let mounts = mountinfo::own()?;
+fn mount_of<'m>(mounts: &'m [Mount], path: &Path) -> Result<&'m Mount> {
     let best = mounts.iter().filter(|m| path.starts_with(&m.target)).max_by_key(|m| m.target.components().count());
-    best.cloned().ok_or_else(|| Error::failed(format!("{} is on no mount that can be seen", path.display())))
+    best.ok_or_else(|| Error::failed(format!("{} is on no mount that can be seen", path.display())))
 }
 
 /// The store's one exclusive lock. It is let go when the guard is dropped, or the process ends.

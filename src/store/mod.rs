@@ -19,12 +19,14 @@ pub const SHARED: &str = "SHARED";
 /// The tool's own directory, from the top of the store.
 pub const HOME: &str = "BOOTENV";
 
-/// Whose facts are read: a file each, which adds up where there are a thousand.
+/// What is read besides which BEs there are: facts and menu entries, which add up where there are a thousand.
 #[derive(Debug, Clone, Copy)]
 pub enum About<'a> {
-    /// Everybody's.
+    /// Everything.
     All,
-    /// Those of one BE and its snapshots, or nobody's.
+    /// All facts, and of the menu only what decides on the next boot.
+    List,
+    /// What concerns one BE and its snapshots, or none.
     One(Option<&'a BeName>),
 }
 
@@ -32,7 +34,7 @@ impl About<'_> {
     /// Whether this BE's facts are wanted.
     pub fn wants(&self, be: &str) -> bool {
         match self {
-            About::All => true,
+            About::All | About::List => true,
             About::One(name) => name.is_some_and(|n| n.as_str() == be),
         }
     }

@@ -2,11 +2,10 @@
 //! one sweep over the top-level tree gives names and contents (btrfs(5), "inline files"). Opening a thousand files
 //! takes three thousand calls, and was more than half of `list`.
 
-use super::read::TOP_LEVEL;
+use super::read::{SEARCH_BUFFER, TOP_LEVEL};
 use crate::error::{Doing, Result};
 use crate::sys::tree::Tree;
 use btrfs_uapi::tree_search::{Key, SearchFilter, tree_search_v2};
-use std::collections::BTreeMap;
 
 // linux/btrfs_tree.h
 const INODE_REF_KEY: u32 = 12;
@@ -18,25 +17,29 @@ const EXTENT_HEADER: usize = 21;
 
 /// The files of the directory `dir`, which lies in the top-level subvolume, by name. `None` where the content is not inline
 /// and plain, and has to be read the ordinary way.
-pub(super) fn files(top: &Tree, dir: &Tree) -> Result<BTreeMap<String, Option<Vec<u8>>>> {
+pub(super) fn files(top: &Tree, dir: &Tree) -> Result<Vec<(String, Option<Vec<u8>>)>> {
     let parent = rustix::fs::fstat(dir.fd()).doing("cannot look at a directory of the store")?.st_ino;
-    let mut found: BTreeMap<u64, (String, Option<Vec<u8>>)> = BTreeMap::new();
+    let mut found: Vec<(String, Option<Vec<u8>>)> = Vec::new();
+    let mut last = 0;
     let filter = SearchFilter {
         tree_id: TOP_LEVEL,
-        start: Key { objectid: parent, item_type: 0, offset: 0 },
+        // Inode numbers only grow, so what lies in the directory comes after it; its own items would be most of the answer.
+        start: Key { objectid: parent + 1, item_type: 0, offset: 0 },
         end: Key { objectid: u64::MAX - 255, item_type: EXTENT_DATA_KEY, offset: u64::MAX },
         min_transid: 0,
         max_transid: u64::MAX,
     };
-    tree_search_v2(top.fd(), filter, Some(256 << 10), |header, data| {
+    tree_search_v2(top.fd(), filter, Some(SEARCH_BUFFER), |header, data| {
         match header.item_type {
             INODE_REF_KEY if header.offset == parent => {
                 if let Some(name) = data.get(REF_HEADER..).and_then(|n| std::str::from_utf8(n).ok()) {
-                    found.insert(header.objectid, (name.to_string(), None));
+                    found.push((name.to_string(), None));
+                    last = header.objectid;
                 }
             }
-            EXTENT_DATA_KEY if header.offset == 0 => {
-                if let Some((_, content)) = found.get_mut(&header.objectid) {
+            // A file's items come one after the other, its name before its content.
+            EXTENT_DATA_KEY if header.offset == 0 && header.objectid == last => {
+                if let Some((_, content)) = found.last_mut() {
                     *content = inline(data);
                 }
             }
@@ -45,7 +48,7 @@ pub(super) fn files(top: &Tree, dir: &Tree) -> Result<BTreeMap<String, Option<Ve
         Ok(())
     })
     .doing("cannot read the directory of facts")?;
-    Ok(found.into_values().collect())
+    Ok(found)
 }
 
 /// The content of an inline extent that is neither compressed nor encoded, cut to the length it really has.

@@ -54,6 +54,11 @@ impl Btrfs {
         })
     }
 
+    /// Whether a mount shows something of this filesystem.
+    fn holds(&self, mount: &Mount) -> bool {
+        mount.fstype == "btrfs" && self.devices.iter().any(|d| same_device(d, &mount.source))
+    }
+
     fn subvolume_id(&self, path: &str) -> Result<u64> {
         let tree = self.top.sub(path)?;
         btrfs_uapi::inode::lookup_path_rootid(tree.fd()).doing(format_args!("cannot ask about the subvolume {path}"))
@@ -262,9 +267,7 @@ impl Store for Btrfs {
     }
 
     fn is_mount_of(&self, mount: &Mount, path: &str) -> bool {
-        mount.fstype == "btrfs"
-            && mount.root.strip_prefix("/").is_ok_and(|r| r == Path::new(path))
-            && self.devices.iter().any(|d| same_device(d, &mount.source))
+        is_root_of(mount, path) && self.holds(mount)
     }
 
     fn candidates(&self) -> Result<Vec<String>> {
@@ -307,6 +310,11 @@ impl Store for Btrfs {
 
 fn join(base: &str, path: &str) -> String {
     if base.is_empty() { path.to_string() } else { format!("{base}/{path}") }
+}
+
+/// Whether a mount of this filesystem shows the subvolume at `path` as a whole.
+fn is_root_of(mount: &Mount, path: &str) -> bool {
+    mount.root.as_os_str().as_encoded_bytes().strip_prefix(b"/").is_some_and(|r| r == path.as_bytes())
 }
 
 fn same_device(a: &Path, b: &Path) -> bool {

@@ -1,6 +1,6 @@
 //! Reading a Btrfs: one sweep over the root tree tells of every subvolume.
 
-use super::{Btrfs, FIRST_FREE, bulk, is_own};
+use super::{Btrfs, FIRST_FREE, bulk, is_own, is_root_of};
 use crate::domain::{BeName, BootEnv, Facts, SnapName, Snapshot};
 use crate::error::{Doing, Error, Result};
 use crate::store::{About, Contents, ROOT, SHARED, Store, be_path, facts};
@@ -9,13 +9,15 @@ use crate::sys::tree::Tree;
 use btrfs_disk::items::{RootItem, RootItemFlags, RootRef};
 use btrfs_uapi::subvolume;
 use btrfs_uapi::tree_search::{Key, SearchFilter, tree_search_v2};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 // linux/btrfs_tree.h
 const ROOT_TREE: u64 = 1;
 pub(super) const TOP_LEVEL: u64 = 5;
+/// Bytes asked for in one call of a tree search: more would cost more in page faults than fewer calls save.
+pub(super) const SEARCH_BUFFER: usize = 64 << 10;
 const LAST_FREE: u64 = u64::MAX - 255;
 const ROOT_ITEM_KEY: u32 = 132;
 const ROOT_BACKREF_KEY: u32 = 144;
@@ -32,9 +34,18 @@ pub(super) struct Subvolume {
     created: i64,
 }
 
-/// Every subvolume, by id.
-pub(super) fn subvolumes(store: &Btrfs) -> Result<HashMap<u64, Subvolume>> {
-    let mut all: HashMap<u64, Subvolume> = HashMap::new();
+/// Every subvolume, in the order of their ids, which is the order the kernel gives them in.
+pub(super) struct Subvolumes(Vec<Subvolume>);
+
+impl Subvolumes {
+    fn get(&self, id: u64) -> Option<&Subvolume> {
+        self.0.binary_search_by_key(&id, |s| s.id).ok().map(|at| &self.0[at])
+    }
+}
+
+/// Every subvolume.
+pub(super) fn subvolumes(store: &Btrfs) -> Result<Subvolumes> {
+    let mut all: Vec<Subvolume> = Vec::new();
     let filter = SearchFilter {
         tree_id: ROOT_TREE,
         start: Key { objectid: FIRST_FREE, item_type: ROOT_ITEM_KEY, offset: 0 },
@@ -42,7 +53,7 @@ pub(super) fn subvolumes(store: &Btrfs) -> Result<HashMap<u64, Subvolume>> {
         min_transid: 0,
         max_transid: u64::MAX,
     };
-    tree_search_v2(store.top().fd(), filter, Some(256 << 10), |header, data| {
+    tree_search_v2(store.top().fd(), filter, Some(SEARCH_BUFFER), |header, data| {
         let id = header.objectid;
         if header.item_type == ROOT_ITEM_KEY
             && let Some(item) = RootItem::parse(data)
@@ -57,9 +68,10 @@ pub(super) fn subvolumes(store: &Btrfs) -> Result<HashMap<u64, Subvolume>> {
                 readonly: item.flags.contains(RootItemFlags::RDONLY),
                 created: i64::try_from(item.otime.sec).unwrap_or(0),
             };
-            all.insert(id, found);
+            all.push(found);
         } else if header.item_type == ROOT_BACKREF_KEY
-            && let (Some(found), Some(reference)) = (all.get_mut(&id), RootRef::parse(data))
+            && let Some(found) = all.last_mut().filter(|last| last.id == id)
+            && let Some(reference) = RootRef::parse(data)
         {
             found.parent = header.offset;
             found.dir = reference.dirid;
@@ -69,26 +81,26 @@ pub(super) fn subvolumes(store: &Btrfs) -> Result<HashMap<u64, Subvolume>> {
     })
     .doing("cannot list the subvolumes")?;
     // Without a back reference a subvolume is deleted and waits for the cleaner.
-    all.retain(|_, s| s.parent != 0);
-    Ok(all)
+    all.retain(|s| s.parent != 0);
+    Ok(Subvolumes(all))
 }
 
 /// Paths of what is nested below the subvolume `id`, which lies at `base`; relative to it, parents first.
-pub(super) fn nested(store: &Btrfs, all: &HashMap<u64, Subvolume>, id: u64, base: &str) -> Result<Vec<String>> {
+pub(super) fn nested(store: &Btrfs, all: &Subvolumes, id: u64, base: &str) -> Result<Vec<String>> {
     let inside = |candidate: &Subvolume| {
         let mut up = candidate;
         loop {
             if up.parent == id {
                 return true;
             }
-            match all.get(&up.parent) {
+            match all.get(up.parent) {
                 Some(parent) => up = parent,
                 None => return false,
             }
         }
     };
     let mut paths = Vec::new();
-    for candidate in all.values().filter(|c| inside(c)) {
+    for candidate in all.0.iter().filter(|c| inside(c)) {
         let full = btrfs_uapi::inode::subvolid_resolve(store.top().fd(), candidate.id).map_err(|e| match e {
             // The library gives paths as text only.
             nix::errno::Errno::EINVAL => {
@@ -114,15 +126,18 @@ fn exclusive(store: &Btrfs) -> HashMap<u64, u64> {
     list.into_iter().filter(|q| q.qgroupid >> 48 == 0).map(|q| (q.qgroupid, q.excl)).collect()
 }
 
-/// What is in the directory of facts. A root that lies at the top shares its tree with it, and is far too large for a
+/// All facts there are. A root that lies at the top shares its tree with it, and is far too large for a
 /// sweep: there each file is read by itself.
-fn all_facts(store: &Btrfs, home: &Tree) -> Result<BTreeMap<String, Option<Vec<u8>>>> {
-    let Ok(dir) = home.sub(facts::DIR) else { return Ok(BTreeMap::new()) };
-    if !store.top().exists("etc") {
-        return bulk::files(store.top(), &dir);
-    }
-    let names = home.list(facts::DIR)?;
-    Ok(names.into_iter().filter_map(|n| Some((n.into_string().ok()?, None))).collect())
+fn all_facts(store: &Btrfs, home: &Tree, attention: &mut Vec<String>) -> Result<HashMap<Uuid, Facts>> {
+    let Ok(dir) = home.sub(facts::DIR) else { return Ok(HashMap::new()) };
+    let files = match store.top().exists("etc") {
+        false => bulk::files(store.top(), &dir)?,
+        true => {
+            let names = home.list(facts::DIR)?;
+            names.into_iter().filter_map(|n| Some((n.into_string().ok()?, None))).collect()
+        }
+    };
+    Ok(facts::parse_all(home, files, attention))
 }
 
 /// Everything that goes into the list, read once.
@@ -130,9 +145,9 @@ pub(super) struct Reader<'a> {
     store: &'a Btrfs,
     about: About<'a>,
     home: Tree,
-    all: HashMap<u64, Subvolume>,
-    with_nested: HashSet<u64>,
-    facts: BTreeMap<Uuid, Facts>,
+    all: Subvolumes,
+    with_nested: Vec<u64>,
+    facts: HashMap<Uuid, Facts>,
     mounts: Vec<Mount>,
     exclusive: HashMap<u64, u64>,
     attention: Vec<String>,
@@ -142,16 +157,19 @@ impl<'a> Reader<'a> {
     pub(super) fn new(store: &'a Btrfs, about: About<'a>) -> Result<Self> {
         let home = store.home()?;
         let mut attention = Vec::new();
+        let facts = match about {
+            About::All | About::List => all_facts(store, &home, &mut attention)?,
+            About::One(_) => HashMap::new(),
+        };
         let all = subvolumes(store)?;
+        let mut with_nested: Vec<u64> = all.0.iter().map(|s| s.parent).filter(|p| *p != TOP_LEVEL).collect();
+        with_nested.sort_unstable();
         Ok(Reader {
             store,
             about,
-            with_nested: all.values().map(|s| s.parent).collect(),
-            facts: match about {
-                About::All => facts::parse_all(&home, all_facts(store, &home)?, &mut attention),
-                About::One(_) => BTreeMap::new(),
-            },
-            mounts: mountinfo::own()?.into_iter().filter(|m| m.fstype == "btrfs").collect(),
+            with_nested,
+            facts,
+            mounts: mountinfo::own()?.into_iter().filter(|m| store.holds(m)).collect(),
             exclusive: exclusive(store),
             all,
             home,
@@ -162,15 +180,15 @@ impl<'a> Reader<'a> {
     /// Puts it together.
     pub(super) fn contents(mut self) -> Result<Contents> {
         let root_dir = rustix::fs::fstat(self.store.top().sub(ROOT)?.fd()).map(|s| s.st_ino).ok();
-        let all = std::mem::take(&mut self.all);
+        let all = std::mem::replace(&mut self.all, Subvolumes(Vec::new()));
         // Ids only grow: they order what was made within one second.
         let mut found: Vec<&Subvolume> =
-            all.values().filter(|s| s.parent == TOP_LEVEL && Some(s.dir) == root_dir).collect();
+            all.0.iter().filter(|s| s.parent == TOP_LEVEL && Some(s.dir) == root_dir).collect();
         found.sort_by_key(|s| (s.created, s.id));
         let mut bes: Vec<(i64, u64, BootEnv)> = Vec::new();
         let mut snapshots: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
         for subvolume in found {
-            let shown = String::from_utf8_lossy(&subvolume.name).into_owned();
+            let shown = String::from_utf8_lossy(&subvolume.name);
             let whole = shown.as_bytes() == subvolume.name;
             match shown.split_once('@') {
                 None => match BeName::parse(&shown) {
@@ -212,7 +230,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Roots that lie where they were before bootenv.
-    fn adopted(&mut self, all: &HashMap<u64, Subvolume>, bes: &mut Vec<(i64, u64, BootEnv)>) -> Result<()> {
+    fn adopted(&mut self, all: &Subvolumes, bes: &mut Vec<(i64, u64, BootEnv)>) -> Result<()> {
         let adopted = facts::adopted(&self.home).unwrap_or_else(|e| {
             self.attention.push(format!("{}: {}", e.message, e.hint.unwrap_or_default()));
             BTreeMap::new()
@@ -223,7 +241,7 @@ impl<'a> Reader<'a> {
                 top_level = self.top_level()?;
                 Some(&top_level)
             } else {
-                self.store.subvolume_id(&path).ok().and_then(|id| all.get(&id))
+                self.store.subvolume_id(&path).ok().and_then(|id| all.get(id))
             };
             match (BeName::parse(&name), subvolume) {
                 (Ok(name), Some(found)) => {
@@ -256,20 +274,20 @@ impl<'a> Reader<'a> {
 
     fn boot_env(
         &mut self,
-        all: &HashMap<u64, Subvolume>,
+        all: &Subvolumes,
         name: BeName,
         path: String,
         subvolume: &Subvolume,
         adopted: bool,
     ) -> BootEnv {
-        let nested = match self.with_nested.contains(&subvolume.id) {
+        let nested = match subvolume.id == TOP_LEVEL || self.with_nested.binary_search(&subvolume.id).is_ok() {
             true => nested(self.store, all, subvolume.id, &path).unwrap_or_else(|e| {
                 self.attention.push(format!("{}: it cannot be copied or destroyed with {name}", e.message));
                 Vec::new()
             }),
             false => Vec::new(),
         };
-        let shown = self.mounts.iter().filter(|m| self.store.is_mount_of(m, &path));
+        let shown = self.mounts.iter().filter(|m| is_root_of(m, &path));
         let mountpoints: Vec<PathBuf> = shown.map(|m| m.target.clone()).collect();
         BootEnv {
             uuid: subvolume.uuid,
@@ -291,7 +309,7 @@ impl<'a> Reader<'a> {
     /// The facts of a BE or of a snapshot of it, if they are wanted.
     fn facts_of(&mut self, be: &str, identity: Uuid) -> Facts {
         match self.about {
-            About::All => self.facts.remove(&identity).unwrap_or_default(),
+            About::All | About::List => self.facts.remove(&identity).unwrap_or_default(),
             About::One(_) if !self.about.wants(be) => Facts::default(),
             About::One(_) => facts::read(&self.home, identity).unwrap_or_else(|e| {
                 self.attention.push(e.message);
