@@ -240,7 +240,7 @@ impl Clock {
         let Some(time) = DateTime::<Utc>::from_timestamp(seconds, 0) else { return "-".into() };
         match self.script {
             true => time.to_rfc3339_opts(SecondsFormat::Secs, true),
-            false => time.with_timezone(&Local).format_with_items(self.format.iter()).to_string(),
+            false => time.with_timezone(&Local).naive_local().format_with_items(self.format.iter()).to_string(),
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct Grub {
     store: Rc<dyn Store>,
     is_root: bool,
     esp: RefCell<Option<Rc<Esp>>>,
-    menu: RefCell<Option<Rc<str>>>,
+    menu: RefCell<Option<Rc<String>>>,
 }
 
 impl Grub {
@@ -76,14 +76,14 @@ impl Grub {
     }
 
     /// The menu as text, whether it parses or not.
-    fn menu(&self) -> Result<Rc<str>> {
+    fn menu(&self) -> Result<Rc<String>> {
         if let Some(text) = &*self.menu.borrow() {
             return Ok(Rc::clone(text));
         }
         let repair = "`bootenv check --repair` makes it anew from the boot environments there are";
         let text = self.home()?.read_text(MENU).map_err(|e| e.hint(repair))?;
         let text = text.ok_or_else(|| Error::failed("the boot menu BOOTENV/grub/menu.cfg is missing").hint(repair))?;
-        let text: Rc<str> = text.into();
+        let text = Rc::new(text);
         *self.menu.borrow_mut() = Some(Rc::clone(&text));
         Ok(text)
     }
@@ -99,7 +99,7 @@ impl Grub {
     fn edit(&self, change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
         let text = self.menu()?;
         let changed = change(&text)?;
-        if *changed == *text { Ok(()) } else { self.write_menu(&changed) }
+        if changed == *text { Ok(()) } else { self.write_menu(&changed) }
     }
 
     fn write_menu(&self, text: &str) -> Result<()> {

@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
         let mut found: Vec<&Subvolume> =
             all.0.iter().filter(|s| s.parent == TOP_LEVEL && Some(s.dir) == root_dir).collect();
         found.sort_by_key(|s| (s.created, s.id));
-        let mut bes: Vec<(i64, u64, BootEnv)> = Vec::new();
+        let mut bes: Vec<(i64, u64, BootEnv)> = Vec::with_capacity(found.len());
         let mut snapshots: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
         for subvolume in found {
             let shown = String::from_utf8_lossy(&subvolume.name);
