@@ -2,22 +2,25 @@
 
 use crate::domain::{BeName, Inventory};
 use crate::error::{Error, Result};
-use crate::loader::{self, Loader};
+use crate::loader::{self, Loader, Which};
 use crate::plan::execute::{Observer, World, execute, preflight};
 use crate::plan::{Plan, journal, recover};
 use crate::store::{self, About, Lock, Opened, Store};
+use std::cell::Cell;
 use std::path::Path;
 
 /// An open store with its boot loader.
 #[derive(Debug)]
 pub struct Session {
     opened: Opened,
+    /// The loader that `init` is to install.
+    chosen: Cell<Option<Which>>,
 }
 
 impl Session {
     /// Opens the store that `what` names, or the one that `/` is on.
     pub fn open(what: Option<&Path>) -> Result<Session> {
-        Ok(Session { opened: store::open(what)? })
+        Ok(Session { opened: store::open(what)?, chosen: Cell::new(None) })
     }
 
     /// The store.
@@ -30,9 +33,18 @@ impl Session {
         self.opened.is_root
     }
 
-    /// The boot loader.
-    pub fn loader(&self) -> Box<dyn Loader + '_> {
-        loader::open(self.store(), self.opened.is_root)
+    /// The boot loader: the one that was chosen in this run, else the store's.
+    pub fn loader(&self) -> Result<Box<dyn Loader + '_>> {
+        let which = match self.chosen.get() {
+            Some(which) => which,
+            None => Which::of(self.store(), self.opened.is_root)?,
+        };
+        Ok(which.open(self.store(), self.opened.is_root))
+    }
+
+    /// Chooses a boot loader, for a store that has none yet.
+    pub fn choose_loader(&self, which: Which) {
+        self.chosen.set(Some(which));
     }
 
     /// For verbs that only read: finishes or undoes what was begun, if nobody is at it.
@@ -87,7 +99,7 @@ impl Session {
     }
 
     fn recover(&self, _lock: &Lock, observer: &mut dyn Observer) -> Result<()> {
-        let loader = self.loader();
+        let loader = self.loader()?;
         let told = recover::recover(&World { store: self.store(), loader: &*loader }, observer)?;
         told.iter().for_each(|t| observer.note(t));
         Ok(())
@@ -120,7 +132,7 @@ impl Session {
 
     fn read(&self, about: About<'_>) -> Result<Inventory> {
         let contents = self.store().contents(about)?;
-        let loader = self.loader();
+        let loader = self.loader()?;
         let (next, menu) = loader::read_back(self.store(), &*loader, &contents.bes);
         let mut attention = contents.attention;
         if !contents.shared {
@@ -134,13 +146,13 @@ impl Session {
 
     /// Refuses a plan that could not be finished, before anything is done.
     pub fn preflight(&self, plan: &Plan) -> Result<()> {
-        let loader = self.loader();
+        let loader = self.loader()?;
         preflight(&World { store: self.store(), loader: &*loader }, plan)
     }
 
     /// Runs a plan. The caller holds the lock.
     pub fn run(&self, _lock: &Lock, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
-        let loader = self.loader();
+        let loader = self.loader()?;
         execute(&World { store: self.store(), loader: &*loader }, plan, observer)
     }
 }

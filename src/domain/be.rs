@@ -147,6 +147,20 @@ pub struct MenuState {
     pub entries: Vec<(String, String)>,
     /// What is wrong with the menu or the loader's state, in words with the repair.
     pub problems: Vec<String>,
+    /// What the loader sees of the BEs.
+    pub sight: Sight,
+}
+
+/// What a loader sees of the BEs, which decides how one that is due can be moved or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sight {
+    /// It reads the store, and passes over an entry whose kernel is not there.
+    #[default]
+    Store,
+    /// It reads the ESP only, but an entry can name its root by identity, whatever it is called.
+    Identity,
+    /// It reads the ESP only, and an entry can name its root only by where it lies.
+    Nothing,
 }
 
 /// Everything the verbs decide on, read once.

@@ -3,16 +3,22 @@
 //! Three texts: `early.cfg` inside the EFI image finds the ESP; `stub.cfg` on the ESP finds the store; `logic.cfg` in
 //! the store's own directory shows the menu and decides what boots. Only `menu.cfg` beside it is generated.
 
-use super::esp::{self, Esp};
+use super::esp::{self, Esp, Mark};
 use super::grubenv::GrubEnv;
 use super::{Entry, Loader, menu};
-use crate::domain::Asked;
+use crate::domain::{Asked, NextBoot};
 use crate::error::{Doing, Error, Result};
 use crate::store::Store;
 use crate::sys::tree::Tree;
 use std::path::Path;
 use std::process::Command;
 
+/// The stub that names the store, from the top of the ESP.
+const STUB: &str = "EFI/bootenv/grub.cfg";
+/// The loader's state.
+const GRUBENV: &str = "EFI/bootenv/grubenv";
+/// Our own copy of the EFI image, for a firmware boot entry.
+const OWN: &str = "EFI/bootenv/grubx64.efi";
 const DIR: &str = "grub";
 const MENU: &str = "grub/menu.cfg";
 const LOGIC: &str = "grub/grub.cfg";
@@ -28,6 +34,14 @@ const MODULES: &str = "part_gpt part_msdos fat btrfs normal configfile loadenv s
 const DEFAULT: &str = "bootenv_default";
 const ONCE: &str = "bootenv_once";
 const PREVIOUS: &str = "bootenv_previous";
+
+/// What the store's settings call this loader, where they do.
+pub const NAME: &str = "grub";
+
+/// Whether `init` came as far as the loader.
+pub fn is_installed(store: &dyn Store) -> bool {
+    store.home().is_ok_and(|home| home.exists(LOGIC))
+}
 
 /// GRUB, for one store.
 pub struct Grub<'a> {
@@ -47,11 +61,17 @@ impl<'a> Grub<'a> {
 
     /// Looked for anew each time: `init` makes it on the way.
     fn esp(&self) -> Result<Esp> {
-        Esp::find(self.store, self.is_root)
+        let uuid = self.store.info().uuid;
+        let mark = |tree: &Tree| match tree.read(STUB) {
+            Ok(Some(stub)) if String::from_utf8_lossy(&stub).contains(&uuid) => Mark::Ours,
+            Ok(Some(_)) => Mark::Taken,
+            _ => Mark::Free,
+        };
+        Esp::find(self.store, self.is_root, &mark, None)
     }
 
     fn env(&self) -> Result<GrubEnv> {
-        match self.esp()?.tree()?.read(esp::GRUBENV)? {
+        match self.esp()?.tree()?.read(GRUBENV)? {
             Some(bytes) => GrubEnv::parse(&bytes),
             None => {
                 Err(Error::failed("EFI/bootenv/grubenv is missing on the ESP")
@@ -62,7 +82,7 @@ impl<'a> Grub<'a> {
 
     /// Whether `init` came as far as the loader.
     fn installed(&self) -> bool {
-        self.home().is_ok_and(|home| home.exists(LOGIC))
+        is_installed(self.store)
     }
 
     fn stub(&self) -> String {
@@ -115,10 +135,10 @@ impl<'a> Grub<'a> {
             );
             return Ok(());
         };
-        let ours = esp.read(esp::OWN)?;
+        let ours = esp.read(OWN)?;
         let removable = esp.read(esp::REMOVABLE)?;
         if ours.as_ref() != Some(&image) {
-            esp.write(esp::OWN, &image, 0o644)?;
+            esp.write(OWN, &image, 0o644)?;
         }
         if removable.is_none() || removable == ours {
             esp.make_dir("EFI/BOOT", 0o755)?;
@@ -128,27 +148,16 @@ impl<'a> Grub<'a> {
                 "{} on the ESP is another loader's and stays; make a firmware boot entry for {}: \
                  `efibootmgr --create --label bootenv --loader '\\EFI\\bootenv\\grubx64.efi'`",
                 esp::REMOVABLE,
-                esp::OWN
+                OWN
             ));
         }
         Ok(())
-    }
-
-    /// Once a machine's ESP holds the state, the stand-in in the store would only tell old stories.
-    fn retire_stand_in(&self, esp: &Esp) -> Result<()> {
-        match esp {
-            Esp::Mounted(..) if self.home()?.exists(esp::STAGED) => {
-                self.home()?.write(esp::MOVED, b"The boot loader's state is on the ESP of the machine.\n", 0o644)?;
-                self.home()?.remove_tree(esp::STAGED)
-            }
-            _ => Ok(()),
-        }
     }
 }
 
 impl Loader for Grub<'_> {
     fn name(&self) -> &'static str {
-        "grub"
+        NAME
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
@@ -207,24 +216,29 @@ impl Loader for Grub<'_> {
         env.set(ONCE, asked.once.as_deref());
         env.set(PREVIOUS, asked.previous.as_deref());
         let esp = self.esp()?;
-        esp.tree()?.write(esp::GRUBENV, &env.to_bytes()?, 0o644)?;
-        self.retire_stand_in(&esp)
+        esp.tree()?.write(GRUBENV, &env.to_bytes()?, 0o644)?;
+        esp.retire_stand_in(self.store)
+    }
+
+    /// The rules of `grub/logic.cfg`: an entry whose kernel is gone does not count.
+    fn due(&self, entries: &[Entry], asked: Asked) -> NextBoot {
+        let bootable = |id: &Option<String>| -> Option<String> {
+            let id = id.as_ref()?;
+            entries.iter().any(|e| e.id == *id && e.bootable(self.store)).then(|| id.clone())
+        };
+        let default = bootable(&asked.default)
+            .or_else(|| bootable(&asked.previous))
+            .or_else(|| entries.iter().find(|e| e.bootable(self.store)).map(|e| e.id.clone()));
+        NextBoot { once: bootable(&asked.once), default, asked, unknown: false }
     }
 
     fn install(&self, notes: &mut Vec<String>) -> Result<()> {
         let home = self.home()?;
-        let esp = match self.esp()? {
-            Esp::Mounted(tree) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => tree,
-            Esp::Missing if self.is_root || home.exists(esp::MOVED) => return self.esp()?.tree().map(|_| ()),
-            Esp::Missing => {
-                home.make_dir(esp::STAGED, 0o755)?;
-                home.sub(esp::STAGED)?
-            }
-        };
+        let esp = self.esp()?.to_install_on(self.store, self.is_root)?;
         esp.make_dir("EFI/bootenv", 0o755)?;
-        esp.write(esp::STUB, self.stub().as_bytes(), 0o644)?;
-        if !matches!(esp.read(esp::GRUBENV), Ok(Some(bytes)) if GrubEnv::parse(&bytes).is_ok()) {
-            esp.write(esp::GRUBENV, &GrubEnv::default().to_bytes()?, 0o644)?;
+        esp.write(STUB, self.stub().as_bytes(), 0o644)?;
+        if !matches!(esp.read(GRUBENV), Ok(Some(bytes)) if GrubEnv::parse(&bytes).is_ok()) {
+            esp.write(GRUBENV, &GrubEnv::default().to_bytes()?, 0o644)?;
         }
         self.install_image(&esp, notes)?;
         home.make_dir(DIR, 0o755)?;
@@ -232,7 +246,11 @@ impl Loader for Grub<'_> {
             self.replace(&[])?;
         }
         // Last, because it is what says that the loader is installed.
-        home.write(LOGIC, LOGIC_TEXT.as_bytes(), 0o644)
+        home.write(LOGIC, LOGIC_TEXT.as_bytes(), 0o644)?;
+        match self.store.loader() {
+            Ok(Some(other)) if other != NAME => self.store.set_loader(NAME),
+            _ => Ok(()),
+        }
     }
 
     fn problems(&self) -> Vec<String> {
@@ -249,7 +267,7 @@ impl Loader for Grub<'_> {
         if let Ok(esp) = self.esp()
             && let Ok(tree) = esp.tree()
         {
-            let missing = [esp::STUB, esp::OWN].into_iter().filter(|file| !tree.exists(file));
+            let missing = [STUB, OWN].into_iter().filter(|file| !tree.exists(file));
             problems.extend(missing.map(|f| format!("{f} is missing on the ESP: `bootenv check --repair` makes it")));
         }
         problems

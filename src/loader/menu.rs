@@ -44,6 +44,7 @@ pub fn parse(text: &str) -> Result<Vec<Entry>> {
             id,
             path,
             kernel: some(image).map(|image| Kernel { image, initrd: some(initrd) }),
+            copies: None,
             arguments,
             title,
         });
@@ -114,6 +115,7 @@ mod tests {
             id: id.into(),
             path: format!("ROOT/{id}"),
             kernel: Some(Kernel { image: "vmlinuz-1".into(), initrd: None }),
+            copies: None,
             arguments: "root=UUID=x rw".into(),
             title: title.into(),
         }

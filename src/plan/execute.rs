@@ -217,7 +217,7 @@ fn current(
     title: &str,
     observer: &mut dyn Observer,
 ) -> Result<Entry> {
-    let Described { mut entry, problem } = Entry::describe(world.store, be, path, read, title.to_string())?;
+    let Described { mut entry, problem } = Entry::describe(world.store, world.loader, be, path, read, title.to_string())?;
     if let Some(problem) = problem {
         let old = world.loader.entries().unwrap_or_default().into_iter().find(|e| e.id == be && e.path == path);
         entry.arguments = old.map_or(entry.arguments, |old| old.arguments);
@@ -259,7 +259,7 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
         Step::Entry { be, path, fresh: true, .. } => loader.remove(be, path),
         Step::Share { .. } => shared::clear_arrivals(*store),
         Step::EntryBeside { be, path, title, .. } => {
-            let entry = Entry::describe(*store, be, path, path, title.clone())?.entry;
+            let entry = Entry::describe(*store, *loader, be, path, path, title.clone())?.entry;
             match loader.entries()?.iter().filter(|e| e.id == *be && e.path == *path).count() {
                 0 | 1 => Ok(()),
                 _ => loader.put(&entry),

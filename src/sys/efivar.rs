@@ -36,6 +36,19 @@ impl Variables {
         }
     }
 
+    /// The texts of a variable that holds several; none if it is not set.
+    pub fn list(&self, name: &str) -> Result<Vec<String>> {
+        match std::fs::read(self.file(name)) {
+            Ok(bytes) => {
+                let units = units(&bytes).unwrap_or_default();
+                let texts = units.split(|u| *u == 0).filter(|text| !text.is_empty());
+                Ok(texts.map(String::from_utf16_lossy).collect())
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(e) => Err(e).doing(format_args!("cannot read the EFI variable {name}")),
+        }
+    }
+
     /// Sets a variable, or takes it away. The firmware does either whole or not at all. What is so already is left alone:
     /// the memory wears out.
     pub fn set(&self, name: &str, value: Option<&str>) -> Result<()> {
@@ -112,8 +125,11 @@ fn encode(text: &str) -> Vec<u8> {
 }
 
 fn decode(bytes: &[u8]) -> Option<String> {
-    let units: Vec<u16> = bytes.get(4..)?.chunks(2).map(|c| Some(u16::from_le_bytes([c[0], *c.get(1)?]))).collect::<Option<_>>()?;
-    String::from_utf16(units.split(|u| *u == 0).next().unwrap_or(&[])).ok()
+    String::from_utf16(units(bytes)?.split(|u| *u == 0).next().unwrap_or(&[])).ok()
+}
+
+fn units(bytes: &[u8]) -> Option<Vec<u16>> {
+    bytes.get(4..)?.chunks(2).map(|c| Some(u16::from_le_bytes([c[0], *c.get(1)?]))).collect()
 }
 
 #[cfg(test)]
