@@ -65,7 +65,8 @@ impl Esp {
             let Ok(tree) = Tree::at(&mount.target).map(Tree::on_fat) else { continue };
             let right = preferred == Some(&*mount.source);
             let place = Place { at: mount.target, device: mount.source };
-            let kept = |found: &Option<(Tree, Place)>| found.as_ref().is_some_and(|(_, p)| preferred == Some(&*p.device));
+            let kept =
+                |found: &Option<(Tree, Place)>| found.as_ref().is_some_and(|(_, p)| preferred == Some(&*p.device));
             match mark(&tree) {
                 Mark::Ours if ours.is_none() || right => ours = Some((tree, place)),
                 Mark::Free if is_root && tree.exists("EFI") && !kept(&unclaimed) => unclaimed = Some((tree, place)),

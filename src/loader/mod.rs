@@ -159,10 +159,12 @@ impl Which {
     /// The one that a store is booted by. Where its settings are lost, its files tell.
     pub fn of(store: &dyn Store, is_root: bool) -> Result<Which> {
         match store.loader() {
-            Ok(Some(name)) => [Which::Grub, Which::SystemdBoot].into_iter().find(|w| w.name() == name).ok_or_else(|| {
-                Error::refused(format!("the store is booted by {name}, which this bootenv does not know"))
-                    .hint("use the bootenv of the boot environment that runs, or a newer one")
-            }),
+            Ok(Some(name)) => {
+                [Which::Grub, Which::SystemdBoot].into_iter().find(|w| w.name() == name).ok_or_else(|| {
+                    Error::refused(format!("the store is booted by {name}, which this bootenv does not know"))
+                        .hint("use the bootenv of the boot environment that runs, or a newer one")
+                })
+            }
             Ok(None) => Ok(Which::Grub),
             Err(_) if grub::is_installed(store) => Ok(Which::Grub),
             Err(_) if systemd_boot::is_installed(store, is_root) => Ok(Which::SystemdBoot),

@@ -11,10 +11,8 @@ use std::path::Path;
 /// Where bootctl(1) puts the loader.
 const OWN: &str = "EFI/systemd/systemd-bootx64.efi";
 /// Where distributions keep it; a signed one is taken first, as bootctl(1) does.
-const SOURCES: [&str; 2] = [
-    "/usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed",
-    "/usr/lib/systemd/boot/efi/systemd-bootx64.efi",
-];
+const SOURCES: [&str; 2] =
+    ["/usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"];
 /// What every systemd-boot has in it.
 const MAGIC: &[u8] = b"#### LoaderInfo: systemd-boot ";
 
@@ -80,7 +78,10 @@ impl SystemdBoot<'_> {
         problems.extend(state.esp.must_be_writable().err().map(told));
         problems.extend(self.another_boots(&state.esp));
         for file in &state.damaged {
-            problems.push(format!("{ENTRIES}/{file} on {} is damaged: `bootenv check --repair` mends it", state.esp.name()));
+            problems.push(format!(
+                "{ENTRIES}/{file} on {} is damaged: `bootenv check --repair` mends it",
+                state.esp.name()
+            ));
         }
         for item in state.items.iter().filter(|i| !i.listed || !i.loads) {
             if let Some(be) = &item.be

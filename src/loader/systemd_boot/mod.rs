@@ -206,7 +206,9 @@ impl<'a> SystemdBoot<'a> {
         }
         match previous {
             Some((file, conf)) if !in_place => self.write(&state, file, &ranked(conf, due)),
-            None if to.previous.is_none() => others.iter().try_for_each(|(file, conf)| self.write(&state, file, &ranked(conf, 0))),
+            None if to.previous.is_none() => {
+                others.iter().try_for_each(|(file, conf)| self.write(&state, file, &ranked(conf, 0)))
+            }
             _ => Ok(()),
         }
     }
@@ -227,8 +229,11 @@ impl Loader for SystemdBoot<'_> {
         }
         let state = self.state()?;
         if let Some(version) = state.newer {
-            return Err(Error::refused(format!("an entry on {} was written by a newer bootenv (format {version})", state.esp.name()))
-                .hint("use the bootenv of the boot environment that runs, or a newer one"));
+            return Err(Error::refused(format!(
+                "an entry on {} was written by a newer bootenv (format {version})",
+                state.esp.name()
+            ))
+            .hint("use the bootenv of the boot environment that runs, or a newer one"));
         }
         let mut confs: Vec<&Conf> = state.confs.iter().map(|(_, conf)| conf).collect();
         confs.sort_by_key(|c| std::cmp::Reverse(c.rank.made));
@@ -306,15 +311,20 @@ impl Loader for SystemdBoot<'_> {
             }
             return match &state.config {
                 None => Ok(()),
-                Some(_) => Err(Error::refused(format!("loader.conf on {} has a default, which decides until a machine has its own", state.esp.name()))
-                    .hint("take the line `default` out of loader/loader.conf; bootenv never changes that file")),
+                Some(_) => Err(Error::refused(format!(
+                    "loader.conf on {} has a default, which decides until a machine has its own",
+                    state.esp.name()
+                ))
+                .hint("take the line `default` out of loader/loader.conf; bootenv never changes that file")),
             };
         }
         efivar::must_be_writable()?;
         match self.asks(&state)?.preferred {
             None => Ok(()),
-            Some(value) => Err(Error::refused(format!("the EFI variable {} outranks the default, and is {value}", PREFERRED.0))
-                .hint("`bootctl set-preferred ''` takes it away")),
+            Some(value) => {
+                Err(Error::refused(format!("the EFI variable {} outranks the default, and is {value}", PREFERRED.0))
+                    .hint("`bootctl set-preferred ''` takes it away"))
+            }
         }
     }
 
