@@ -359,7 +359,9 @@ impl Loader for SystemdBoot<'_> {
             return NextBoot { asked, unknown: true, ..NextBoot::default() };
         };
         let menu = self.menu(&state);
-        let be = |item: Option<&rules::Item>| item.filter(|i| i.loads).and_then(|i| i.be.clone());
+        // The loader does not see whether the root is there, but it matters what comes of it.
+        let there = |be: &str| state.of(be).is_some_and(|(_, conf)| self.store.top().exists(&conf.entry.path));
+        let be = |item: Option<&rules::Item>| item.filter(|i| i.loads)?.be.clone().filter(|be| there(be));
         NextBoot {
             default: be(rules::default(&menu, &asks)),
             once: be(rules::once(&menu, &asks)),
