@@ -90,7 +90,9 @@ fn frees_space(plan: &Plan) -> bool {
 /// has taken. Nothing has been written yet.
 pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
     let store = world.store;
-    if let Some(kernels) = world.loader.kernels() {
+    if let Some(kernels) = world.loader.kernels()
+        && plan.steps().any(Step::changes_entries)
+    {
         kernels.room_for(entries_to_come(world, plan)?.iter())?;
     }
     for step in plan.steps() {
@@ -175,11 +177,9 @@ pub(super) fn apply_all(world: &World<'_>, steps: &[Step], observer: &mut dyn Ob
 /// Makes the store durable before a step that says on the ESP what is in the store: what the loader is told to boot must be
 /// there, also for a loader that reads the disk itself and after a power cut.
 fn settle(world: &World<'_>, step: &Step) -> Result<()> {
-    let entry =
-        matches!(step, Step::Entry { .. } | Step::EntryByIdentity { .. } | Step::DropEntry { .. } | Step::Menu { .. });
     match step {
         Step::Ask { .. } => world.store.sync(),
-        _ if entry && world.loader.kernels().is_some() => world.store.sync(),
+        step if step.changes_entries() && world.loader.kernels().is_some() => world.store.sync(),
         _ => Ok(()),
     }
 }

@@ -164,6 +164,20 @@ pub struct MenuLine {
     pub title: String,
 }
 
+impl Step {
+    /// Whether it changes entries of the menu.
+    pub fn changes_entries(&self) -> bool {
+        matches!(
+            self,
+            Step::Entry { .. }
+                | Step::EntryBeside { .. }
+                | Step::EntryByIdentity { .. }
+                | Step::DropEntry { .. }
+                | Step::Menu { .. }
+        )
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let top = |path: &str| if path.is_empty() { "the top-level subvolume".to_string() } else { path.to_string() };

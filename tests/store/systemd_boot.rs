@@ -1,7 +1,6 @@
 //! systemd-boot: entries and kernels on the ESP, what it falls back to, and what stands in the way.
 
-use crate::lab::{Lab, Loader, mounts, sh};
-use std::path::Path;
+use crate::lab::{Lab, Loader, sh};
 
 const STORE_TAG: &str = "bootenv-";
 
@@ -67,7 +66,9 @@ fn kernels_are_there_once_per_content_and_only_as_long_as_an_entry_names_them() 
     std::fs::write(dir.join("README"), "mine").unwrap();
     std::fs::write(dir.join("0123456789abcdef0123456789abcdef.new"), "half a copy").unwrap();
     lab.bootenv(&["destroy", "green"]).ok();
-    assert_eq!(lab.copies(), [&before[..], &["README".to_string()]].concat());
+    let mut after = [&before[..], &["README".to_string()]].concat();
+    after.sort();
+    assert_eq!(lab.copies(), after);
 }
 
 #[test]
@@ -279,14 +280,4 @@ fn a_be_that_is_gone_is_not_said_to_boot() {
     assert!(attention(&lab).contains("blue"), "{}", attention(&lab));
     lab.bootenv(&["check", "--repair"]).ok();
     assert!(is_default(&lab, "default"));
-}
-
-#[test]
-fn nothing_is_mounted_that_was_not() {
-    let before = mounts();
-    let lab = new();
-    lab.bootenv(&["create", "blue"]).ok();
-    lab.bootenv(&["check"]).ok();
-    assert_eq!(mounts(), before);
-    assert!(Path::new(&lab.image).exists());
 }
