@@ -226,8 +226,12 @@ impl Inventory {
         if !self.next.unknown {
             return Ok(());
         }
-        Err(Error::refused("it cannot be seen what boots next: the machine's ESP is not mounted")
-            .hint("mount the ESP (usually at /boot/efi), then run this again"))
+        Err(match self.menu.problems.first() {
+            Some(why) => Error::refused(format!("it cannot be seen what boots next: {why}"))
+                .hint("mend that, then run this again; `bootenv check` tells everything that is wrong"),
+            None => Error::refused("it cannot be seen what boots next: the machine's ESP is not mounted")
+                .hint("mount the ESP (usually at /boot/efi), then run this again"),
+        })
     }
 
     /// Whether `be` is what boots once no one-shot is pending.

@@ -13,7 +13,7 @@ fn bootenv(image: &Path, args: &[&str]) -> String {
 }
 
 /// A disk whose store and ESP come from `bootenv init`, with the tool inside.
-fn initialised(root_tar: &Path, dir: &Path, loader: &str) -> Disk {
+pub fn initialised(root_tar: &Path, dir: &Path, loader: &str) -> Disk {
     let image = dir.join("store.img");
     let tar = root_tar.to_str().unwrap();
     bootenv(&image, &["init", "--size", "3G", "--from", tar, "--name", "default", "--loader", loader]);
@@ -48,7 +48,7 @@ fn initialised(root_tar: &Path, dir: &Path, loader: &str) -> Disk {
 }
 
 /// What `list` says of the BEs: name and flags.
-fn flags(machine: &mut Machine<'_>) -> String {
+pub fn flags(machine: &mut Machine<'_>) -> String {
     machine.ok("set -o pipefail; bootenv list -H | cut -f1,2 | tr '\\t\\n' '= '").trim_end().to_string()
 }
 

@@ -17,7 +17,7 @@ use super::esp::Esp;
 use super::kernels::{Kernels, partition};
 use super::{Entry, Loader};
 use crate::domain::{Asked, NextBoot};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::sys::efivar::{self, Variables};
 use conf::{Conf, Rank};
@@ -227,7 +227,11 @@ impl Loader for SystemdBoot<'_> {
         if !self.installed() {
             return Ok(Vec::new());
         }
-        let state = self.state()?;
+        // That is damage, which a repair mends, and no refusal.
+        let state = self.state().map_err(|e| match self.kernels.esp() {
+            Ok(Esp::Unclaimed(..)) => Error { kind: Kind::Failed, ..e },
+            _ => e,
+        })?;
         if let Some(version) = state.newer {
             return Err(Error::refused(format!(
                 "an entry on {} was written by a newer bootenv (format {version})",
