@@ -98,7 +98,7 @@ impl Esp {
     }
 
     /// The files, for `install` to put its own among them: a stand-in is made where there is no machine yet.
-    pub fn to_install_on(self, store: &dyn Store, is_root: bool) -> Result<Tree> {
+    pub fn for_install(self, store: &dyn Store, is_root: bool) -> Result<Tree> {
         let home = store.home()?;
         match self {
             Esp::Mounted(tree, _) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => Ok(tree),

@@ -234,7 +234,7 @@ impl Loader for Grub<'_> {
 
     fn install(&self, notes: &mut Vec<String>) -> Result<()> {
         let home = self.home()?;
-        let esp = self.esp()?.to_install_on(self.store, self.is_root)?;
+        let esp = self.esp()?.for_install(self.store, self.is_root)?;
         esp.make_dir("EFI/bootenv", 0o755)?;
         esp.write(STUB, self.stub().as_bytes(), 0o644)?;
         if !matches!(esp.read(GRUBENV), Ok(Some(bytes)) if GrubEnv::parse(&bytes).is_ok()) {

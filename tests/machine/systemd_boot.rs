@@ -71,15 +71,15 @@ fn systemd_boot_does_what_list_says_and_refuses_what_it_cannot_write() {
     machine.ok("bootenv check --repair && bootenv check");
     assert_eq!(flags(&mut machine), "default=N blue=R green=-");
 
-    machine.ok("bootenv activate default && bootenv rename default main");
+    machine.ok("bootenv activate default && bootenv rename default Main:2");
     machine.expect_reset_by("echo b > /proc/sysrq-trigger");
-    assert_eq!(machine.ok("findmnt -no FSROOT /"), "/ROOT/main");
-    assert_eq!(flags(&mut machine), "main=NR blue=- green=-");
+    assert_eq!(machine.ok("findmnt -no FSROOT /"), "/ROOT/Main:2");
+    assert_eq!(flags(&mut machine), "Main:2=NR blue=- green=-");
     assert_eq!(machine.ok("bootenv check"), "nothing is wrong");
 
     // Without its entry the default before it is due: that is the order of the menu.
-    machine.ok("rm /boot/efi/loader/entries/*-main.conf; sync");
-    assert_eq!(flags(&mut machine), "main=N blue=R green=-");
+    machine.ok("rm /boot/efi/loader/entries/*-=main=_2.conf; sync");
+    assert_eq!(flags(&mut machine), "Main:2=N blue=R green=-");
     machine.expect_reset_by("echo b > /proc/sysrq-trigger");
     assert_eq!(machine.ok("findmnt -no FSROOT /"), "/ROOT/blue");
     // So it is when the firmware has lost its variables; and then loader.conf counts.
@@ -87,15 +87,21 @@ fn systemd_boot_does_what_list_says_and_refuses_what_it_cannot_write() {
         "chattr -i /sys/firmware/efi/efivars/LoaderEntryDefault-* && rm /sys/firmware/efi/efivars/LoaderEntryDefault-*",
     );
     machine.ok("bootenv check --repair");
-    assert_eq!(flags(&mut machine), "main=- blue=NR green=-");
+    assert_eq!(flags(&mut machine), "Main:2=- blue=NR green=-");
     machine.ok("printf 'default *-green.conf\\n' > /boot/efi/loader/loader.conf; sync");
-    assert_eq!(flags(&mut machine), "main=- blue=N green=R");
+    assert_eq!(flags(&mut machine), "Main:2=- blue=N green=R");
     machine.expect_reset_by("systemctl reboot");
     assert_eq!(machine.ok("findmnt -no FSROOT /"), "/ROOT/green");
     // A default of the machine outranks it.
-    machine.ok("bootenv activate main");
+    machine.ok("bootenv activate Main:2");
+    // As a rename that loses power leaves it: the entry names its root by number.
+    let number = machine
+        .ok("mount -o subvolid=5 /dev/vda2 /mnt && btrfs inspect-internal rootid /mnt/ROOT/Main:2 && umount /mnt");
+    machine.ok(&format!(
+        "sed -i 's,subvol=ROOT/Main:2,subvolid={number},' /boot/efi/loader/entries/*-=main=_2.conf; grep -q subvolid={number} /boot/efi/loader/entries/*; sync"
+    ));
     machine.expect_reset_by("systemctl reboot");
-    assert_eq!(machine.ok("findmnt -no FSROOT /"), "/ROOT/main");
+    assert_eq!(machine.ok("findmnt -no FSROOT /"), "/ROOT/Main:2");
     assert_eq!(machine.ok("cat /boot/efi/loader/loader.conf"), "default *-green.conf");
     assert_eq!(machine.ok("ls /boot/efi/EFI/bootenv/*/ | wc -l"), "3", "one kernel, two initrds");
     machine.power_off();

@@ -21,7 +21,7 @@ impl SystemdBoot<'_> {
     pub(super) fn make(&self, notes: &mut Vec<String>) -> Result<()> {
         let found = self.kernels.esp()?;
         found.must_be_writable()?;
-        let esp = found.to_install_on(self.store, self.is_root)?;
+        let esp = found.for_install(self.store, self.is_root)?;
         esp.make_dir(ENTRIES, 0o755)?;
         install_image(&esp, notes)?;
         // This is what says that the ESP knows the store.

@@ -220,6 +220,10 @@ impl Loader for SystemdBoot<'_> {
     }
 
     fn kernels(&self) -> Option<&Kernels<'_>> {
+        if self.seen.borrow().is_none() && self.installed() {
+            // What the entries know of kernels need not be read again. Without an ESP nothing is known.
+            let _ = self.state();
+        }
         Some(&self.kernels)
     }
 
