@@ -23,14 +23,15 @@ impl Variables {
         Path::new(DIR).join(format!("{name}-{}", self.vendor))
     }
 
-    /// The text of a variable, or `None` if it is not set. What is no text is an error.
+    /// The text of a variable, or `None` if it is not set or empty. What is no text is an error.
     pub fn get(&self, name: &str) -> Result<Option<String>> {
         let file = self.file(name);
         match std::fs::read(&file) {
-            Ok(bytes) => decode(&bytes).map(Some).ok_or_else(|| {
-                Error::failed(format!("the EFI variable {name} is no text"))
-                    .hint(format!("remove it: chattr -i {0}; rm {0}", file.display()))
-            }),
+            Ok(bytes) => match decode(&bytes) {
+                Some(text) => Ok(Some(text).filter(|t| !t.is_empty())),
+                None => Err(Error::failed(format!("the EFI variable {name} is no text"))
+                    .hint(format!("remove it: chattr -i {0}; rm {0}", file.display()))),
+            },
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).doing(format_args!("cannot read the EFI variable {name}")),
         }

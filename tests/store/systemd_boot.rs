@@ -281,3 +281,25 @@ fn a_be_that_is_gone_is_not_said_to_boot() {
     lab.bootenv(&["check", "--repair"]).ok();
     assert!(is_default(&lab, "default"));
 }
+
+#[test]
+fn adopted_roots_are_booted_where_they_lie() {
+    for subvolume in ["@rootfs", ""] {
+        let mut lab = Lab::empty();
+        lab.loader = Loader::SystemdBoot;
+        lab.foreign(subvolume, "");
+        lab.bootenv(&["init", "--loader", "systemd-boot"]).ok();
+        let paths: Vec<String> = lab.menu().into_iter().map(|e| e.path).collect();
+        assert_eq!(paths, ["ROOT/default", subvolume]);
+        assert!(is_default(&lab, "default"));
+        let old = lab.names().into_iter().find(|n| n != "default").unwrap();
+        lab.bootenv(&["activate", &old]).ok();
+        assert!(is_default(&lab, &old));
+        let options = lab.entry(&old).unwrap().arguments;
+        assert!(
+            options.contains(&format!("subvol={} rw", if subvolume.is_empty() { "/" } else { subvolume })),
+            "{options}"
+        );
+        assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
+    }
+}
