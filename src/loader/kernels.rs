@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 
 /// Hexadecimal digits of a SHA-256 that make a name: 128 bits.
 const DIGITS: usize = 32;
-/// What a menu entry may need besides its copies, in bytes: its own file, twice while it is replaced, and its directory entries.
-const ENTRY: u64 = 16 << 10;
+/// What entries may need besides their copies and a block each, in bytes: one more file while it is replaced, directories.
+const BESIDES: u64 = 16 << 10;
 
 /// One file of a BE's `/boot`, by its content.
 #[derive(Debug, Clone)]
@@ -146,12 +146,12 @@ impl<'a> Kernels<'a> {
         };
         esp.must_be_writable()?;
         let mut missing = BTreeMap::new();
-        let mut need = 0;
+        let mut need = BESIDES;
         let what = || format!("cannot ask about {}", esp.name());
         let stat = rustix::fs::fstatvfs(tree.fd()).doing(what())?;
         let block = stat.f_frsize.max(512);
         for entry in entries {
-            need += ENTRY;
+            need += block;
             for copy in entry.copies.iter().flat_map(Copies::all).filter(|c| !self.has(tree, c)) {
                 missing.insert(copy.hash.clone(), copy.size.div_ceil(block) * block);
             }
