@@ -12,7 +12,7 @@ all: build
 # Debian packages: what the build, the tool and each lane need.
 BUILD_DEPS = gcc libc6-dev libclang-dev
 RUN_DEPS = btrfs-progs grub-common grub-efi-amd64-bin
-TEST_DEPS = acl attr mandoc strace python3-minimal util-linux xz-utils zstd e2fsprogs
+TEST_DEPS = acl attr systemd-boot-efi mandoc strace python3-minimal util-linux xz-utils zstd e2fsprogs
 MACHINE_DEPS = qemu-system-x86 ovmf mtools dosfstools mmdebstrap fdisk debian-archive-keyring
 BENCH_DEPS = snapper
 
@@ -50,6 +50,7 @@ install: build
 	$(BIN) completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bootenv.fish
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/kernel/postinst.d/zz-bootenv
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv
+	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/initramfs/post-update.d/zz-bootenv
 
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/sbin/bootenv $(DESTDIR)$(PREFIX)/share/man/man8/bootenv.8 \
@@ -57,4 +58,5 @@ uninstall:
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bootenv \
 	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_bootenv \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bootenv.fish \
-	    $(DESTDIR)$(ETC)/kernel/postinst.d/zz-bootenv $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv
+	    $(DESTDIR)$(ETC)/kernel/postinst.d/zz-bootenv $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv \
+	    $(DESTDIR)$(ETC)/initramfs/post-update.d/zz-bootenv

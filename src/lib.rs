@@ -20,7 +20,7 @@
 //! | [`domain`] | names, BEs, the shared list, fstab, kernels. Pure |
 //! | [`plan`] | plans and steps as data, the only runner, the journal, recovery |
 //! | [`store`] | the trait a filesystem implements, and Btrfs |
-//! | [`loader`] | the trait a boot loader implements, and GRUB on UEFI |
+//! | [`loader`] | the trait a boot loader implements; GRUB and systemd-boot on UEFI; kernels on the ESP |
 //! | [`shared`] | moving directories into the shared dataset, and filling it |
 //! | [`altroot`] | mounting a BE that does not run |
 //! | [`session`] | one run against one store: opened, locked, recovered, read |
@@ -68,6 +68,32 @@
 //! to when a kernel is gone. An image that has no machine yet keeps its ESP's files in `BOOTENV/esp`, to be copied as
 //! they are; once a machine has changed the real ones, the stand-in is removed.
 //!
+//! # A loader that cannot see the store
+//!
+//! systemd-boot reads the ESP and nothing else; GRUB on a pool that its own driver cannot read is no different. For
+//! both, [`loader::kernels`] keeps copies of kernels on the ESP, named by content, written beside and renamed,
+//! checked for space before the first byte, and collected last. Its directory, named by the store's UUID, is also what an ESP is
+//! recognised by.
+//!
+//! Such a loader boots what an entry says whether or not it is there, so [`domain::Sight`] decides how what is due can be moved:
+//!
+//! - `rename`: the entry names its root by identity (`subvolid=`) until it is over, then by path again. By identity for good
+//!   would make `rollback` boot what it has just put aside. Where a store has no such identity (ZFS), what is due is not renamed.
+//! - `rollback` exchanges roots in the store and kernels on the ESP, and no instant does both. If the kernel is the same, only the
+//!   store changes; if it is not, what is due is refused.
+//! - The store is committed before every step that says on the ESP what is in the store.
+//!
+//! Default and one-shot are EFI variables, written one after the other: the default first, because a one-shot that is being
+//! taken back may still be due, but what was the default before may not become due in between. The previous default
+//! has no variable. It is in the entries' sort keys, which count activations: so it is not only known but done, by the
+//! loader's own rule that without a default the first entry boots. The same rule boots an image for which there are no
+//! variables yet, with a single atomic file replacement as the commit. Keys begin with `0`, so that other systems' entries
+//! come after.
+//!
+//! Variables belong to a machine. They count only where the running system is on the store, or where the default in them
+//! names one of the store's entries; elsewhere what boots next is *unknown*, which is also said if the machine was booted by another
+//! loader or from another ESP.
+//!
 //! # Alternate roots
 //!
 //! A root process can take the read-only flag off any mount it can name. Not off one whose flags are *locked*, and the
@@ -84,6 +110,7 @@
 //! - Steps are not journalled one by one: see above.
 //! - `src/shared/` and `src/session.rs` were added: filling the shared dataset is no business of a store, and opening,
 //!   locking and recovering belong in one place.
+//! - The trait `Loader` has `due`: what a loader falls back to is its own, and [`loader::read_back`] only compares.
 //! - `rustix` stands beside `nix` for `openat2` and the mount API, which `nix` does not have.
 
 #![warn(missing_docs)]

@@ -2,30 +2,32 @@
 
 use crate::domain::{BeName, Inventory};
 use crate::error::{Error, Result};
-use crate::loader::{self, Loader};
+use crate::loader::{self, Loader, Which};
 use crate::plan::execute::{Observer, World, execute, preflight};
 use crate::plan::{Plan, journal, recover};
 use crate::store::{self, About, Lock, Opened, Store};
+use std::cell::{Cell, RefCell};
 use std::path::Path;
+use std::rc::Rc;
 
 /// An open store with its boot loader.
 pub struct Session {
     opened: Opened,
-    loader: Box<dyn Loader>,
+    /// The loader that `init` is to install.
+    chosen: Cell<Option<Which>>,
+    loader: RefCell<Option<Rc<dyn Loader>>>,
 }
 
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Session({:?}, {})", self.opened, self.loader.name())
+        write!(f, "Session({:?})", self.opened)
     }
 }
 
 impl Session {
     /// Opens the store that `what` names, or the one that `/` is on.
     pub fn open(what: Option<&Path>) -> Result<Session> {
-        let opened = store::open(what)?;
-        let loader = loader::open(&opened.store, opened.is_root);
-        Ok(Session { opened, loader })
+        Ok(Session { opened: store::open(what)?, chosen: Cell::new(None), loader: RefCell::default() })
     }
 
     /// The store.
@@ -38,13 +40,24 @@ impl Session {
         self.opened.is_root
     }
 
-    /// The boot loader.
-    pub fn loader(&self) -> &dyn Loader {
-        &*self.loader
+    /// The boot loader: the one that was chosen in this run, else the store's.
+    pub fn loader(&self) -> Result<Rc<dyn Loader>> {
+        if let Some(loader) = &*self.loader.borrow() {
+            return Ok(Rc::clone(loader));
+        }
+        let which = match self.chosen.get() {
+            Some(which) => which,
+            None => Which::of(&self.opened.store, self.opened.is_root)?,
+        };
+        let loader = which.open(&self.opened.store, self.opened.is_root);
+        *self.loader.borrow_mut() = Some(Rc::clone(&loader));
+        Ok(loader)
     }
 
-    fn world(&self) -> World<'_> {
-        World { store: self.store(), loader: self.loader() }
+    /// Chooses a boot loader, for a store that has none yet.
+    pub fn choose_loader(&self, which: Which) {
+        self.chosen.set(Some(which));
+        *self.loader.borrow_mut() = None;
     }
 
     /// For verbs that only read: finishes or undoes what was begun, if nobody is at it.
@@ -99,7 +112,8 @@ impl Session {
     }
 
     fn recover(&self, _lock: &Lock, observer: &mut dyn Observer) -> Result<()> {
-        let told = recover::recover(&self.world(), observer)?;
+        let loader = self.loader()?;
+        let told = recover::recover(&World { store: self.store(), loader: &*loader }, observer)?;
         told.iter().for_each(|t| observer.note(t));
         Ok(())
     }
@@ -136,7 +150,8 @@ impl Session {
 
     fn read(&self, about: About<'_>) -> Result<Inventory> {
         let contents = self.store().contents(about)?;
-        let (next, menu) = loader::read_back(self.store(), self.loader(), &contents.bes, about);
+        let loader = self.loader()?;
+        let (next, menu) = loader::read_back(self.store(), &*loader, &contents.bes, about);
         let mut attention = contents.attention;
         if !contents.shared {
             attention.push(
@@ -149,11 +164,13 @@ impl Session {
 
     /// Refuses a plan that could not be finished, before anything is done.
     pub fn preflight(&self, plan: &Plan) -> Result<()> {
-        preflight(&self.world(), plan)
+        let loader = self.loader()?;
+        preflight(&World { store: self.store(), loader: &*loader }, plan)
     }
 
     /// Runs a plan. The caller holds the lock.
     pub fn run(&self, _lock: &Lock, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
-        execute(&self.world(), plan, observer)
+        let loader = self.loader()?;
+        execute(&World { store: self.store(), loader: &*loader }, plan, observer)
     }
 }

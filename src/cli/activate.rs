@@ -11,12 +11,12 @@ pub(super) fn run(cx: &mut Context, args: &args::Activate) -> Result<()> {
     let name = BeName::parse(&args.name)?;
     let (session, lock) = cx.begin()?;
     let inventory = session.inventory_about(Some(&name))?;
-    session.loader().asked()?;
+    session.loader()?.asked()?;
     let outcome = match args.clear {
         true => ops::clear_once(&inventory, &name)?,
         false => {
             let now = describe(&session, &inventory, &name)?;
-            let current = session.loader().entries()?.contains(&now);
+            let current = session.loader()?.entries()?.contains(&now);
             ops::activate(&inventory, &name, args.once, now.bootable(session.store()), current)?
         }
     };
@@ -37,7 +37,9 @@ pub(super) fn run(cx: &mut Context, args: &args::Activate) -> Result<()> {
 /// The menu entry of a BE that is to be booted, as it should be now. Settings that cannot be used are refused here.
 pub(super) fn describe(session: &Session, inventory: &Inventory, name: &BeName) -> Result<Entry> {
     let be = inventory.be(name)?;
-    let Described { entry, problem } = Entry::describe(session.store(), name.as_str(), &be.path, &be.path, be.title())?;
+    let loader = session.loader()?;
+    let Described { entry, problem } =
+        Entry::describe(session.store(), &*loader, name.as_str(), &be.path, &be.path, be.title())?;
     match problem {
         Some(problem) => Err(problem.context(name)),
         None => Ok(entry),

@@ -247,6 +247,18 @@ pub struct Init {
     /// Describe it
     #[arg(short, value_name = "TEXT")]
     pub description: Option<String>,
+    /// The boot loader, grub or systemd-boot [default: on a machine what has booted it, else grub]
+    #[arg(long, value_name = "LOADER", hide_possible_values = true)]
+    pub loader: Option<LoaderName>,
+}
+
+/// The boot loaders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoaderName {
+    /// GRUB on UEFI
+    Grub,
+    /// systemd-boot
+    SystemdBoot,
 }
 
 /// `check`.

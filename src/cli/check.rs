@@ -94,9 +94,10 @@ fn look(session: &Session, inventory: &Inventory) -> Result<Problems> {
         }
         Err(_) => problems.damaged.push("store.toml".into()),
     }
-    if let Ok(entries) = session.loader().entries() {
+    let loader = session.loader()?;
+    if let Ok(entries) = loader.entries() {
         for be in &inventory.bes {
-            let described = Entry::describe(store, be.name.as_str(), &be.path, &be.path, be.title())?;
+            let described = Entry::describe(store, &*loader, be.name.as_str(), &be.path, &be.path, be.title())?;
             match described {
                 Described { problem: Some(problem), .. } => {
                     problems.unreadable.push(format!("{}: {}", be.name, problem.message));

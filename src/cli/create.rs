@@ -25,7 +25,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
     let plan = ops::create(&inventory, &request)?;
     if request.activate != Activate::No {
         // What cannot boot must not become the default, so its source is looked at before anything is made.
-        session.loader().asked()?;
+        session.loader()?.asked()?;
         let source = ops::source_of(&inventory, &request)?;
         if !super::activate::describe(&session, &inventory, &source)?.bootable(session.store()) {
             return Err(ops::not_bootable(&source));

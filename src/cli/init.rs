@@ -1,8 +1,9 @@
 //! `bootenv init`.
 
 use super::{Context, args};
-use crate::domain::{BeName, kernel};
+use crate::domain::{BeName, Inventory, kernel};
 use crate::error::{Doing, Error, Result};
+use crate::loader::Which;
 use crate::ops::{self, Origin};
 use crate::session::Session;
 use crate::sys::tree::Tree;
@@ -59,6 +60,7 @@ fn on_store(
         true => Some(session.inventory()?),
         false => None,
     };
+    choose_loader(session, args, inventory.as_ref())?;
     let origin = match (from, &inventory) {
         (Some(from), _) => Origin::Tree(from),
         (None, Some(inventory)) if !inventory.bes.is_empty() => {
@@ -97,6 +99,27 @@ fn on_store(
         None => cx.out.plan(&plan, true)?,
     }
     Ok(true)
+}
+
+/// Settles which boot loader the store gets. One that has booted BEs stays: another would know nothing of them.
+fn choose_loader(session: &Session, args: &args::Init, inventory: Option<&Inventory>) -> Result<()> {
+    let asked = args.loader.map(|name| match name {
+        args::LoaderName::Grub => Which::Grub,
+        args::LoaderName::SystemdBoot => Which::SystemdBoot,
+    });
+    if inventory.is_some_and(|i| !i.bes.is_empty()) {
+        let has = session.loader()?.name();
+        return match asked {
+            Some(other) if other.name() != has => {
+                Err(Error::refused(format!("the boot environments there are booted by {has}, not by {}", other.name()))
+                    .hint("leave --loader out; a loader is chosen once, for a store that has no boot environments"))
+            }
+            _ => Ok(()),
+        };
+    }
+    let usual = || if session.is_root() { Which::of_this_machine() } else { Which::Grub };
+    session.choose_loader(asked.unwrap_or_else(usual));
+    Ok(())
 }
 
 /// Makes a new image in a file that has no name until it is whole: a half-made one is never taken for a store, and nothing is

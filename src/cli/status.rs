@@ -7,7 +7,7 @@ use serde_json::json;
 pub(super) fn run(cx: &mut Context) -> Result<()> {
     let session = cx.look()?;
     let inventory = session.inventory()?;
-    let loader = session.loader();
+    let loader = session.loader()?;
     let attention: Vec<&String> = inventory.attention.iter().chain(&inventory.menu.problems).collect();
     let running = inventory.running().map(|b| b.name.to_string());
     if cx.out.is_json() {

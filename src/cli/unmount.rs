@@ -23,11 +23,12 @@ pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
     }
     altroot::unmount(be, &at, args.force)?;
     // A package manager may have changed the kernel in it.
+    let loader = session.loader()?;
     let Described { entry, problem } =
-        Entry::describe(session.store(), be.name.as_str(), &be.path, &be.path, be.title())?;
+        Entry::describe(session.store(), &*loader, be.name.as_str(), &be.path, &be.path, be.title())?;
     if let Some(problem) = problem {
         cx.out.note(&format!("{}: {}", be.name, problem.message));
-    } else if session.loader().entries().is_ok_and(|entries| !entries.contains(&entry)) {
+    } else if loader.entries().is_ok_and(|entries| !entries.contains(&entry)) {
         session.run(&lock, &ops::renew(&inventory, be), &mut cx.out)?;
     }
     match cx.out.is_json() {

@@ -148,6 +148,20 @@ pub struct MenuState {
     pub entries: Vec<(String, String)>,
     /// What is wrong with the menu or the loader's state, in words with the repair.
     pub problems: Vec<String>,
+    /// What the loader sees of the BEs.
+    pub sight: Sight,
+}
+
+/// What a loader sees of the BEs, which decides how one that is due can be moved or changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sight {
+    /// It reads the store, and passes over an entry whose kernel is not there.
+    #[default]
+    Store,
+    /// It reads the ESP only, but an entry can name its root by identity, whatever it is called.
+    Identity,
+    /// It reads the ESP only, and an entry can name its root only by where it lies.
+    Nothing,
 }
 
 /// Everything the verbs decide on, read once.
@@ -213,8 +227,12 @@ impl Inventory {
         if !self.next.unknown {
             return Ok(());
         }
-        Err(Error::refused("it cannot be seen what boots next: the machine's ESP is not mounted")
-            .hint("mount the ESP (usually at /boot/efi), then run this again"))
+        Err(match self.menu.problems.first() {
+            Some(why) => Error::refused(format!("it cannot be seen what boots next: {why}"))
+                .hint("mend that, then run this again; `bootenv check` tells everything that is wrong"),
+            None => Error::refused("it cannot be seen what boots next: the machine's ESP is not mounted")
+                .hint("mount the ESP (usually at /boot/efi), then run this again"),
+        })
     }
 
     /// Whether `be` is what boots once no one-shot is pending.

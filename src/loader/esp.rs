@@ -1,57 +1,83 @@
 //! The EFI system partition: where the loader keeps what it writes itself.
 //!
-//! On a machine it is the mounted FAT filesystem whose `EFI/bootenv/grub.cfg` names this store. An image that has
-//! no machine yet keeps the same files in `BOOTENV/esp`, to be copied to an ESP as they are.
+//! On a machine it is a mounted FAT filesystem that knows this store: how it says so is the loader's business. An image
+//! that has no machine yet keeps the same files in `BOOTENV/esp`, to be copied to an ESP as they are.
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::store::Store;
 use crate::sys::mountinfo;
 use crate::sys::tree::Tree;
+use rustix::fs::StatVfsMountFlags;
 use std::path::{Path, PathBuf};
 
-/// The stub that names the store, from the top of the ESP.
-pub const STUB: &str = "EFI/bootenv/grub.cfg";
-/// The loader's state.
-pub const GRUBENV: &str = "EFI/bootenv/grubenv";
 /// What firmware starts when no boot entry says otherwise (UEFI specification, 3.5.1.1).
 pub const REMOVABLE: &str = "EFI/BOOT/BOOTX64.EFI";
-/// Our own copy of it, for a boot entry.
-pub const OWN: &str = "EFI/bootenv/grubx64.efi";
 /// The stand-in inside the store's own directory.
 pub const STAGED: &str = "esp";
 
 /// Says that a machine has taken over, so that no stand-in is made any more.
 pub const MOVED: &str = "esp.moved";
 
+/// Whose an ESP is, as far as a loader can tell from its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// This store's.
+    Ours,
+    /// Another store's, and there is room for only one.
+    Taken,
+    /// Nobody's, or there is room for another.
+    Free,
+}
+
 /// Where the loader's state is.
 #[derive(Debug)]
 pub enum Esp {
-    /// A mounted ESP that names this store.
-    Mounted(Tree),
+    /// A mounted ESP that knows this store.
+    Mounted(Tree, Place),
     /// The stand-in inside an image.
     Staged(Tree),
-    /// The running system's ESP, which does not name this store yet.
-    Unclaimed(Tree, PathBuf),
+    /// The running system's ESP, which does not know this store yet.
+    Unclaimed(Tree, Place),
     /// None can be seen.
     Missing,
 }
 
+/// Where an ESP is mounted, and from what.
+#[derive(Debug)]
+pub struct Place {
+    /// The mountpoint.
+    pub at: PathBuf,
+    /// The device.
+    pub device: PathBuf,
+}
+
 impl Esp {
-    /// Finds it.
-    pub fn find(store: &dyn Store, is_root: bool) -> Result<Esp> {
-        let uuid = store.info().uuid;
+    /// Finds it. `mark` looks at the files of an ESP; `preferred` is the device that is right if several are.
+    pub fn find(
+        store: &dyn Store,
+        is_root: bool,
+        mark: &dyn Fn(&Tree) -> Mark,
+        preferred: Option<&Path>,
+    ) -> Result<Esp> {
+        let mut ours = None;
         let mut unclaimed = None;
-        for mount in mountinfo::own()?.into_iter().filter(|m| m.fstype == "vfat" && m.root == Path::new("/")) {
+        for mount in mounts()?.into_iter().filter(|m| m.fstype == "vfat" && m.root == Path::new("/")) {
             let Ok(tree) = Tree::at(&mount.target).map(Tree::on_fat) else { continue };
-            match tree.read(STUB) {
-                Ok(Some(stub)) if String::from_utf8_lossy(&stub).contains(&uuid) => return Ok(Esp::Mounted(tree)),
-                Ok(Some(_)) => {}
-                _ if is_root && tree.exists("EFI") => unclaimed = Some((tree, mount.target)),
+            let right = preferred == Some(&*mount.source);
+            let place = Place { at: mount.target, device: mount.source };
+            let kept =
+                |found: &Option<(Tree, Place)>| found.as_ref().is_some_and(|(_, p)| preferred == Some(&*p.device));
+            match mark(&tree) {
+                Mark::Ours if ours.is_none() || right => ours = Some((tree, place)),
+                Mark::Free if is_root && tree.exists("EFI") && !kept(&unclaimed) => unclaimed = Some((tree, place)),
                 _ => {}
             }
         }
+        if let Some((tree, place)) = ours {
+            return Ok(Esp::Mounted(tree, place));
+        }
         if is_root {
-            return Ok(unclaimed.map_or(Esp::Missing, |(tree, at)| Esp::Unclaimed(tree, at)));
+            return Ok(unclaimed.map_or(Esp::Missing, |(tree, place)| Esp::Unclaimed(tree, place)));
         }
         match store.initialised() {
             true if store.home()?.exists(STAGED) => Ok(Esp::Staged(store.home()?.sub(STAGED)?)),
@@ -62,13 +88,70 @@ impl Esp {
     /// The files, if this store's state is there.
     pub fn tree(&self) -> Result<&Tree> {
         match self {
-            Esp::Mounted(tree) | Esp::Staged(tree) => Ok(tree),
-            Esp::Unclaimed(_, at) => {
-                Err(Error::refused(format!("the ESP at {} does not know this store", at.display()))
+            Esp::Mounted(tree, _) | Esp::Staged(tree) => Ok(tree),
+            Esp::Unclaimed(_, place) => {
+                Err(Error::refused(format!("the ESP at {} does not know this store", place.at.display()))
                     .hint("`bootenv check --repair` installs the loader there"))
             }
-            Esp::Missing => Err(Error::refused("no ESP that names this store is mounted")
-                .hint("mount the ESP (usually at /boot/efi), then run this again")),
+            Esp::Missing => Err(missing()),
         }
     }
+
+    /// The files, for `install` to put its own among them: a stand-in is made where there is no machine yet.
+    pub fn for_install(self, store: &dyn Store, is_root: bool) -> Result<Tree> {
+        let home = store.home()?;
+        match self {
+            Esp::Mounted(tree, _) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => Ok(tree),
+            Esp::Missing if is_root || home.exists(MOVED) => Err(missing()),
+            Esp::Missing => {
+                home.make_dir(STAGED, 0o755)?;
+                home.sub(STAGED)
+            }
+        }
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> String {
+        match self {
+            Esp::Mounted(_, place) | Esp::Unclaimed(_, place) => format!("the ESP at {}", place.at.display()),
+            Esp::Staged(_) => format!("the ESP's stand-in BOOTENV/{STAGED}"),
+            Esp::Missing => "the ESP".into(),
+        }
+    }
+
+    /// Refuses a mount that cannot be written to.
+    pub fn must_be_writable(&self) -> Result<()> {
+        let (Esp::Mounted(tree, place) | Esp::Unclaimed(tree, place)) = self else { return Ok(()) };
+        let flags = rustix::fs::fstatvfs(tree.fd()).doing_to("ask about", &place.at)?.f_flag;
+        match flags.contains(StatVfsMountFlags::RDONLY) {
+            false => Ok(()),
+            true => Err(Error::refused(format!("{} is mounted read-only", self.name()))
+                .hint(format!("mount -o remount,rw {} (fsck it first, if the kernel did that)", place.at.display()))),
+        }
+    }
+
+    /// Once a machine's ESP holds the state, the stand-in in the store would only tell old stories.
+    pub fn retire_stand_in(&self, store: &dyn Store) -> Result<()> {
+        match self {
+            Esp::Mounted(..) if store.home()?.exists(STAGED) => {
+                store.home()?.write(MOVED, b"The boot loader's state is on the ESP of the machine.\n", 0o644)?;
+                store.home()?.remove_tree(STAGED)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn missing() -> Error {
+    Error::refused("no ESP that names this store is mounted")
+        .hint("mount the ESP (usually at /boot/efi), then run this again")
+}
+
+/// The mounts there are, those included that are made when somebody looks (systemd-gpt-auto-generator(8)).
+fn mounts() -> Result<Vec<mountinfo::Mount>> {
+    let usual = ["/efi", "/boot", "/boot/efi"].map(Path::new);
+    let mounts = mountinfo::own()?;
+    let waiting = |m: &&mountinfo::Mount| m.fstype == "autofs" && usual.contains(&&*m.target);
+    let opened = mounts.iter().filter(waiting).filter(|m| Tree::at(&m.target).is_ok()).count();
+    if opened == 0 { Ok(mounts) } else { mountinfo::own() }
 }

@@ -3,10 +3,10 @@
 //! Three texts: `early.cfg` inside the EFI image finds the ESP; `stub.cfg` on the ESP finds the store; `logic.cfg` in
 //! the store's own directory shows the menu and decides what boots. Only `menu.cfg` beside it is generated.
 
-use super::esp::{self, Esp};
+use super::esp::{self, Esp, Mark};
 use super::grubenv::GrubEnv;
 use super::{Entry, Loader, menu};
-use crate::domain::Asked;
+use crate::domain::{Asked, NextBoot};
 use crate::error::{Doing, Error, Result};
 use crate::store::Store;
 use crate::sys::tree::Tree;
@@ -15,6 +15,12 @@ use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
 
+/// The stub that names the store, from the top of the ESP.
+const STUB: &str = "EFI/bootenv/grub.cfg";
+/// The loader's state.
+const GRUBENV: &str = "EFI/bootenv/grubenv";
+/// Our own copy of the EFI image, for a firmware boot entry.
+const OWN: &str = "EFI/bootenv/grubx64.efi";
 const DIR: &str = "grub";
 const MENU: &str = "grub/menu.cfg";
 const LOGIC: &str = "grub/grub.cfg";
@@ -30,6 +36,14 @@ const MODULES: &str = "part_gpt part_msdos fat btrfs normal configfile loadenv s
 const DEFAULT: &str = "bootenv_default";
 const ONCE: &str = "bootenv_once";
 const PREVIOUS: &str = "bootenv_previous";
+
+/// What the store's settings call this loader, where they do.
+pub const NAME: &str = "grub";
+
+/// Whether `init` came as far as the loader.
+pub fn is_installed(store: &dyn Store) -> bool {
+    store.home().is_ok_and(|home| home.exists(LOGIC))
+}
 
 /// GRUB, for one store. What was read of the ESP and the menu is kept until it is changed here: whoever changes it holds
 /// the store's lock.
@@ -55,13 +69,23 @@ impl Grub {
         if let Some(esp) = &*self.esp.borrow() {
             return Ok(Rc::clone(esp));
         }
-        let esp = Rc::new(Esp::find(&*self.store, self.is_root)?);
+        let esp = Rc::new(self.find_esp()?);
         *self.esp.borrow_mut() = Some(Rc::clone(&esp));
         Ok(esp)
     }
 
+    fn find_esp(&self) -> Result<Esp> {
+        let uuid = self.store.info().uuid;
+        let mark = |tree: &Tree| match tree.read(STUB) {
+            Ok(Some(stub)) if String::from_utf8_lossy(&stub).contains(&uuid) => Mark::Ours,
+            Ok(Some(_)) => Mark::Taken,
+            _ => Mark::Free,
+        };
+        Esp::find(&*self.store, self.is_root, &mark, None)
+    }
+
     fn env(&self) -> Result<GrubEnv> {
-        match self.esp()?.tree()?.read(esp::GRUBENV)? {
+        match self.esp()?.tree()?.read(GRUBENV)? {
             Some(bytes) => GrubEnv::parse(&bytes),
             None => {
                 Err(Error::failed("EFI/bootenv/grubenv is missing on the ESP")
@@ -72,7 +96,7 @@ impl Grub {
 
     /// Whether `init` came as far as the loader.
     fn installed(&self) -> bool {
-        self.home().is_ok_and(|home| home.exists(LOGIC))
+        is_installed(&*self.store)
     }
 
     /// The menu as text, whether it parses or not.
@@ -157,10 +181,10 @@ impl Grub {
             );
             return Ok(());
         };
-        let ours = esp.read(esp::OWN)?;
+        let ours = esp.read(OWN)?;
         let removable = esp.read(esp::REMOVABLE)?;
         if ours.as_ref() != Some(&image) {
-            esp.write(esp::OWN, &image, 0o644)?;
+            esp.write(OWN, &image, 0o644)?;
         }
         if removable.is_none() || removable == ours {
             esp.make_dir("EFI/BOOT", 0o755)?;
@@ -170,27 +194,16 @@ impl Grub {
                 "{} on the ESP is another loader's and stays; make a firmware boot entry for {}: \
                  `efibootmgr --create --label bootenv --loader '\\EFI\\bootenv\\grubx64.efi'`",
                 esp::REMOVABLE,
-                esp::OWN
+                OWN
             ));
         }
         Ok(())
-    }
-
-    /// Once a machine's ESP holds the state, the stand-in in the store would only tell old stories.
-    fn retire_stand_in(&self, esp: &Esp) -> Result<()> {
-        match esp {
-            Esp::Mounted(..) if self.home()?.exists(esp::STAGED) => {
-                self.home()?.write(esp::MOVED, b"The boot loader's state is on the ESP of the machine.\n", 0o644)?;
-                self.home()?.remove_tree(esp::STAGED)
-            }
-            _ => Ok(()),
-        }
     }
 }
 
 impl Loader for Grub {
     fn name(&self) -> &'static str {
-        "grub"
+        NAME
     }
 
     fn entries(&self) -> Result<Vec<Entry>> {
@@ -235,25 +248,30 @@ impl Loader for Grub {
         env.set(ONCE, asked.once.as_deref());
         env.set(PREVIOUS, asked.previous.as_deref());
         let esp = self.esp()?;
-        esp.tree()?.write(esp::GRUBENV, &env.to_bytes()?, 0o644)?;
-        self.retire_stand_in(&esp)
+        esp.tree()?.write(GRUBENV, &env.to_bytes()?, 0o644)?;
+        esp.retire_stand_in(&*self.store)
+    }
+
+    /// The rules of `grub/logic.cfg`: an entry whose kernel is gone does not count.
+    fn due(&self, entries: &[Entry], asked: Asked) -> NextBoot {
+        let bootable = |id: &Option<String>| -> Option<String> {
+            let id = id.as_ref()?;
+            entries.iter().any(|e| e.id == *id && e.bootable(&*self.store)).then(|| id.clone())
+        };
+        let default = bootable(&asked.default)
+            .or_else(|| bootable(&asked.previous))
+            .or_else(|| self.entries().ok()?.iter().find(|e| e.bootable(&*self.store)).map(|e| e.id.clone()));
+        NextBoot { once: bootable(&asked.once), default, asked, unknown: false }
     }
 
     fn install(&self, notes: &mut Vec<String>) -> Result<()> {
         let home = self.home()?;
         *self.esp.borrow_mut() = None;
-        let esp = match Esp::find(&*self.store, self.is_root)? {
-            Esp::Mounted(tree) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => tree,
-            Esp::Missing if self.is_root || home.exists(esp::MOVED) => return self.esp()?.tree().map(|_| ()),
-            Esp::Missing => {
-                home.make_dir(esp::STAGED, 0o755)?;
-                home.sub(esp::STAGED)?
-            }
-        };
+        let esp = self.find_esp()?.for_install(&*self.store, self.is_root)?;
         esp.make_dir("EFI/bootenv", 0o755)?;
-        esp.write(esp::STUB, self.stub().as_bytes(), 0o644)?;
-        if !matches!(esp.read(esp::GRUBENV), Ok(Some(bytes)) if GrubEnv::parse(&bytes).is_ok()) {
-            esp.write(esp::GRUBENV, &GrubEnv::default().to_bytes()?, 0o644)?;
+        esp.write(STUB, self.stub().as_bytes(), 0o644)?;
+        if !matches!(esp.read(GRUBENV), Ok(Some(bytes)) if GrubEnv::parse(&bytes).is_ok()) {
+            esp.write(GRUBENV, &GrubEnv::default().to_bytes()?, 0o644)?;
         }
         self.install_image(&esp, notes)?;
         home.make_dir(DIR, 0o755)?;
@@ -261,7 +279,11 @@ impl Loader for Grub {
             self.replace(&[])?;
         }
         // Last, because it is what says that the loader is installed.
-        home.write(LOGIC, LOGIC_TEXT.as_bytes(), 0o644)
+        home.write(LOGIC, LOGIC_TEXT.as_bytes(), 0o644)?;
+        match self.store.loader() {
+            Ok(Some(other)) if other != NAME => self.store.set_loader(NAME),
+            _ => Ok(()),
+        }
     }
 
     fn problems(&self) -> Vec<String> {
@@ -278,7 +300,7 @@ impl Loader for Grub {
         if let Ok(esp) = self.esp()
             && let Ok(tree) = esp.tree()
         {
-            let missing = [esp::STUB, esp::OWN].into_iter().filter(|file| !tree.exists(file));
+            let missing = [STUB, OWN].into_iter().filter(|file| !tree.exists(file));
             problems.extend(missing.map(|f| format!("{f} is missing on the ESP: `bootenv check --repair` makes it")));
         }
         problems

@@ -48,6 +48,7 @@ pub fn parse(text: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>> {
             id,
             path,
             kernel: some(image).map(|image| Kernel { image, initrd: some(initrd) }),
+            copies: None,
             arguments,
             title,
         });
@@ -175,6 +176,7 @@ mod tests {
             id: id.into(),
             path: format!("ROOT/{id}"),
             kernel: Some(Kernel { image: "vmlinuz-1".into(), initrd: None }),
+            copies: None,
             arguments: "root=UUID=x rw".into(),
             title: title.into(),
         }

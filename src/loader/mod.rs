@@ -4,11 +4,14 @@ mod cmdline;
 mod esp;
 mod grub;
 mod grubenv;
+pub mod kernels;
 mod menu;
+mod systemd_boot;
 
-use crate::domain::{Asked, BeName, BootEnv, MenuState, NextBoot, kernel};
+use crate::domain::{Asked, BeName, BootEnv, MenuState, NextBoot, Sight, kernel};
 use crate::error::{Error, Kind, Result};
 use crate::store::{About, Store};
+use kernels::{Copies, Kernels};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -21,6 +24,8 @@ pub struct Entry {
     pub path: String,
     /// The kernel below the BE's `/boot`; `None` if it has none and cannot be booted.
     pub kernel: Option<kernel::Kernel>,
+    /// The same by content, for a loader that boots copies on the ESP.
+    pub copies: Option<Copies>,
     /// The kernel's arguments.
     pub arguments: String,
     /// What people read.
@@ -30,7 +35,14 @@ pub struct Entry {
 impl Entry {
     /// Describes the BE at `path` as it is now. `read` is where it can be looked at: `path`, unless it is about to be
     /// renamed. Settings of the BE that cannot be used are left out and told: one BE must not stand in the way of others.
-    pub fn describe(store: &dyn Store, id: &str, path: &str, read: &str, title: String) -> Result<Described> {
+    pub fn describe(
+        store: &dyn Store,
+        loader: &dyn Loader,
+        id: &str,
+        path: &str,
+        read: &str,
+        title: String,
+    ) -> Result<Described> {
         let tree = store.tree(read)?;
         let files: Vec<String> = tree.list("boot")?.into_iter().filter_map(|n| n.into_string().ok()).collect();
         let (extra, problem) = match cmdline::extra(&tree) {
@@ -38,8 +50,12 @@ impl Entry {
             Err(e) => (String::new(), Some(e)),
         };
         let arguments = format!("{} rw {extra}", store.root_arguments(path)).trim_end().to_string();
-        let entry =
-            Entry { id: id.to_string(), path: path.to_string(), kernel: kernel::newest(&files), arguments, title };
+        let kernel = kernel::newest(&files);
+        let copies = match (&kernel, loader.kernels()) {
+            (Some(kernel), Some(kernels)) => kernels.identify(&tree, kernel)?,
+            _ => None,
+        };
+        let entry = Entry { id: id.to_string(), path: path.to_string(), kernel, copies, arguments, title };
         Ok(Described { entry, problem })
     }
 
@@ -48,7 +64,7 @@ impl Entry {
         self.kernel.as_ref().map(|k| format!("{}/boot/{}", self.path, k.image))
     }
 
-    /// Whether the loader would find what it has to load.
+    /// Whether the BE has what a loader has to load.
     pub fn bootable(&self, store: &dyn Store) -> bool {
         let Some(kernel) = &self.kernel else { return false };
         let Ok(tree) = store.tree(&self.path) else { return false };
@@ -76,12 +92,15 @@ pub trait Loader {
 
     /// The entries of these BEs only, from a menu that is known to be whole: all of a thousand take longer than the rest of
     /// a verb.
-    fn named(&self, ids: &[&str]) -> Result<Vec<Entry>>;
+    fn named(&self, ids: &[&str]) -> Result<Vec<Entry>> {
+        Ok(self.entries()?.into_iter().filter(|e| ids.contains(&e.id.as_str())).collect())
+    }
 
     /// Puts an entry into the menu, replacing those with the same id and path.
     fn put(&self, entry: &Entry) -> Result<()>;
 
-    /// Puts an entry beside those with the same id and path: the loader takes the one whose kernel is there.
+    /// Puts an entry beside those with the same id and path: the loader takes the one whose kernel is there. For loaders
+    /// that look into the store.
     fn put_beside(&self, entry: &Entry) -> Result<()>;
 
     /// Takes entries out of the menu; it is no error if they are not there.
@@ -96,6 +115,24 @@ pub trait Loader {
     /// Changes what the loader is told to boot, durably and at once.
     fn ask(&self, asked: &Asked) -> Result<()>;
 
+    /// Refuses what `ask` could not do, before anything else is done.
+    fn may_ask(&self, _to: &Asked) -> Result<()> {
+        self.asked().map(drop)
+    }
+
+    /// What the next boots will do, by the loader's own rules to the end.
+    fn due(&self, entries: &[Entry], asked: Asked) -> NextBoot;
+
+    /// The copies of kernels that it boots, if it cannot read the store.
+    fn kernels(&self) -> Option<&Kernels> {
+        None
+    }
+
+    /// Removes what nothing needs any more. Called last: what it does not come to is done the next time.
+    fn tidy(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes the loader's own files where they are missing or old.
     fn install(&self, notes: &mut Vec<String>) -> Result<()>;
 
@@ -103,15 +140,63 @@ pub trait Loader {
     fn problems(&self) -> Vec<String>;
 }
 
-/// The loader that a store is booted by. `is_root` says whether the running system is on the store.
-pub fn open(store: &Rc<dyn Store>, is_root: bool) -> Box<dyn Loader> {
-    Box::new(grub::Grub::new(Rc::clone(store), is_root))
+/// The loaders there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// GRUB on UEFI.
+    Grub,
+    /// systemd-boot.
+    SystemdBoot,
+}
+
+impl Which {
+    /// What the store's settings call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Which::Grub => grub::NAME,
+            Which::SystemdBoot => systemd_boot::NAME,
+        }
+    }
+
+    /// The one that has booted this machine, as far as it says so, else GRUB: for a store on which none was chosen.
+    pub fn of_this_machine() -> Which {
+        if systemd_boot::booted_by().is_some() { Which::SystemdBoot } else { Which::Grub }
+    }
+
+    /// The one that a store is booted by. Where its settings are lost, its files tell.
+    pub fn of(store: &Rc<dyn Store>, is_root: bool) -> Result<Which> {
+        match store.loader() {
+            Ok(Some(name)) => {
+                [Which::Grub, Which::SystemdBoot].into_iter().find(|w| w.name() == name).ok_or_else(|| {
+                    Error::refused(format!("the store is booted by {name}, which this bootenv does not know"))
+                        .hint("use the bootenv of the boot environment that runs, or a newer one")
+                })
+            }
+            Ok(None) => Ok(Which::Grub),
+            Err(_) if grub::is_installed(&**store) => Ok(Which::Grub),
+            Err(_) if systemd_boot::is_installed(store, is_root) => Ok(Which::SystemdBoot),
+            Err(_) => Ok(Which::Grub),
+        }
+    }
+
+    /// It, for a store. `is_root` says whether the running system is on the store.
+    pub fn open(self, store: &Rc<dyn Store>, is_root: bool) -> Rc<dyn Loader> {
+        match self {
+            Which::Grub => Rc::new(grub::Grub::new(Rc::clone(store), is_root)),
+            Which::SystemdBoot => Rc::new(systemd_boot::SystemdBoot::new(Rc::clone(store), is_root)),
+        }
+    }
 }
 
 /// Reads back what the next boots will do, following the loader's own rules to the end: an entry whose kernel is
 /// gone does not count. How much is said of the menu depends on what is asked `about`.
 pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv], about: About<'_>) -> (NextBoot, MenuState) {
-    let mut menu = MenuState::default();
+    let sight = match loader.kernels() {
+        None => Sight::Store,
+        Some(_) if store.names_roots_by_identity() => Sight::Identity,
+        Some(_) => Sight::Nothing,
+    };
+    let mut menu = MenuState { sight, ..MenuState::default() };
     let asked = loader.asked();
     let entries = match about {
         About::All => loader.entries(),
@@ -123,13 +208,17 @@ pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv], about:
         Vec::new()
     });
     let next = match asked {
-        Ok(asked) => resolve(store, loader, &entries, asked),
+        Ok(asked) => loader.due(&entries, asked),
         // The state is where it cannot be seen from here, and the loader will find it.
         Err(e) if e.kind == Kind::Refused => NextBoot { unknown: true, ..NextBoot::default() },
         // The loader goes on without its state, as if nothing had been asked; `problems` tells of it.
-        Err(_) => resolve(store, loader, &entries, Asked::default()),
+        Err(_) => loader.due(&entries, Asked::default()),
     };
-    if !entries.is_empty() && next.asked.default.is_some() && next.asked.default != next.default {
+    if let Some(foreign) = next.asked.once.iter().chain(&next.asked.default).find(|name| name.starts_with("entry ")) {
+        menu.problems.push(format!(
+            "the loader was told to boot the {foreign}, which is none of bootenv's: `bootenv activate` a boot environment"
+        ));
+    } else if !entries.is_empty() && next.asked.default.is_some() && next.asked.default != next.default {
         menu.problems.push(format!(
             "the default is {}, which cannot be booted; the loader falls back to {}: `bootenv activate` another",
             next.asked.default.as_deref().unwrap_or("-"),
@@ -170,18 +259,4 @@ fn compare(entries: &[Entry], bes: &[BootEnv], problems: &mut Vec<String>) {
     for entry in entries.iter().filter(|e| !known.contains(e.id.as_str())) {
         problems.push(format!("the menu names {}, which is gone: `bootenv check --repair` drops it", entry.id));
     }
-}
-
-/// What the loader makes of what it was asked: the rules of `grub/logic.cfg`. `entries` are at least those that are asked for.
-fn resolve(store: &dyn Store, loader: &dyn Loader, entries: &[Entry], asked: Asked) -> NextBoot {
-    let bootable = |id: &Option<String>| -> Option<String> {
-        let id = id.as_ref()?;
-        entries.iter().any(|e| e.id == *id && e.bootable(store)).then(|| id.clone())
-    };
-    let first = || -> Option<String> {
-        let all = loader.entries().ok()?;
-        all.iter().find(|e| e.bootable(store)).map(|e| e.id.clone())
-    };
-    let default = bootable(&asked.default).or_else(|| bootable(&asked.previous)).or_else(first);
-    NextBoot { once: bootable(&asked.once), default, asked, unknown: false }
 }

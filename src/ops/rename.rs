@@ -1,12 +1,13 @@
 //! `rename`: another name for a BE, its snapshots and its menu entry.
 
-use crate::domain::{BeName, BootEnv, Inventory, NAME_MAX};
+use crate::domain::{BeName, BootEnv, Inventory, NAME_MAX, Sight};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::{be_path, snapshot_path};
 
-/// Plans a rename. The menu knows both paths until it is over; the loader passes over the one that is not there, so
-/// that at every instant the default can be booted.
+/// Plans a rename, at every instant of which the default can be booted. A loader that reads the store knows both paths until
+/// it is over, and passes over the one that is not there. For one that does not, the entry names its root by identity until
+/// it is over; where that cannot be, a BE that is due is not renamed.
 pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan> {
     let be = inventory.be(from)?;
     inventory.must_know_next()?;
@@ -22,6 +23,13 @@ pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan>
         return Err(Error::usage(format!("{to}@{} would be longer than {NAME_MAX} bytes", long.name))
             .hint("choose a shorter name"));
     }
+    let sight = inventory.menu.sight;
+    if sight == Sight::Nothing && (inventory.is_default(from) || inventory.is_once(from)) {
+        return Err(Error::refused(format!(
+            "{from} boots next, and while it is renamed the boot loader would look for it under one name or the other"
+        ))
+        .hint("activate another boot environment first, and this one again afterwards"));
+    }
     let (old, new) = (be.path.clone(), be_path(to.as_str()));
     let title = BootEnv { name: to.clone(), ..be.clone() }.title();
     let entry = |id: &BeName, read: Option<String>, fresh| Step::Entry {
@@ -31,9 +39,18 @@ pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan>
         title: title.clone(),
         fresh,
     };
-    let mut plan = Plan::new(format!("rename {from} {to}"), Step::Rename { from: old.clone(), to: new.clone() })
-        .adding(entry(from, Some(old.clone()), true))
-        .adding(entry(to, Some(old.clone()), true));
+    let mut plan = Plan::new(format!("rename {from} {to}"), Step::Rename { from: old.clone(), to: new.clone() });
+    match sight {
+        Sight::Store => {
+            plan.add = vec![entry(from, Some(old.clone()), true), entry(to, Some(old.clone()), true)];
+        }
+        Sight::Identity => {
+            let (be, path) = (from.to_string(), old.clone());
+            plan.add.push(Step::EntryByIdentity { be, path, title: inventory.be(from)?.title() });
+            plan.remove.push(entry(to, None, true));
+        }
+        Sight::Nothing => plan.remove.push(entry(to, None, true)),
+    }
     for snapshot in &be.snapshots {
         let path = |be: &BeName| snapshot_path(be.as_str(), snapshot.name.as_str());
         plan.remove.push(Step::Rename { from: path(from), to: path(to) });
@@ -49,7 +66,9 @@ pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan>
         plan.remove.push(Step::Ask { to: asked, was });
     }
     plan.remove.push(Step::DropEntry { be: from.to_string(), path: old });
-    plan.remove.push(Step::DropEntry { be: from.to_string(), path: new });
+    if sight == Sight::Store {
+        plan.remove.push(Step::DropEntry { be: from.to_string(), path: new });
+    }
     if be.running {
         plan.notes.push(format!("{from} is running: /proc/cmdline shows its old name until the next boot"));
     }

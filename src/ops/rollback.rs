@@ -1,14 +1,21 @@
 //! `rollback`: a BE becomes again what a snapshot of it was.
 
 use super::entry;
-use crate::domain::{BeName, Inventory, SnapName};
+use crate::domain::{BeName, Inventory, Sight, SnapName};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::{be_path, snapshot_path};
 
 /// Plans a rollback. What the running BE is made of never changes under it: that is refused.
-/// `elsewhere` says where it is mounted in other mount namespaces.
-pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName, elsewhere: Option<&str>) -> Result<Plan> {
+/// `elsewhere` says where it is mounted in other mount namespaces, `same_kernel` whether its menu entry has the kernel that
+/// is in the snapshot.
+pub fn rollback(
+    inventory: &Inventory,
+    be: &BeName,
+    snap: &SnapName,
+    elsewhere: Option<&str>,
+    same_kernel: bool,
+) -> Result<Plan> {
     let (be, snapshot) = inventory.snapshot(be, snap)?;
     let name = &be.name;
     if be.running {
@@ -22,6 +29,16 @@ pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName, elsewhere: 
     if let Some(at) = elsewhere {
         return Err(super::in_other_namespace(name, at));
     }
+    let sees = inventory.menu.sight == Sight::Store;
+    if !sees {
+        inventory.must_know_next()?;
+        if !same_kernel && (inventory.is_default(name) || inventory.is_once(name)) {
+            return Err(Error::refused(format!(
+                "{name} boots next, {name}@{snap} has another kernel or initrd, and there is no instant at which both could be exchanged at once"
+            ))
+            .hint(format!("activate another boot environment first; or `bootenv create -a -e {name}@{snap} {name}-back`")));
+        }
+    }
     let waiting = be_path(&format!(".rollback-{}", uuid::Uuid::new_v4()));
     let clone = Step::Clone {
         from: snapshot_path(name.as_str(), snapshot.name.as_str()),
@@ -33,12 +50,14 @@ pub fn rollback(inventory: &Inventory, be: &BeName, snap: &SnapName, elsewhere: 
     let mut plan = Plan::new(format!("rollback {name}@{snap}"), exchange).adding(clone);
     plan.add.extend(facts);
     // The snapshot may have another kernel than the BE has now.
-    plan.add.push(Step::EntryBeside {
-        be: name.to_string(),
-        path: be.path.clone(),
-        read: waiting.clone(),
-        title: be.title(),
-    });
+    if sees {
+        plan.add.push(Step::EntryBeside {
+            be: name.to_string(),
+            path: be.path.clone(),
+            read: waiting.clone(),
+            title: be.title(),
+        });
+    }
     Ok(plan
         .removing(entry(inventory, be))
         .removing(Step::Destroy { path: waiting, identity: be.uuid })

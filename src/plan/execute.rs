@@ -50,10 +50,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
             return Err(interrupted());
         }
         begun += 1;
-        if let Step::Ask { .. } = step {
-            // What the loader is told to boot must be there for a loader that reads the disk itself.
-            world.store.sync()?;
-        }
+        settle(world, step)?;
         observer.before(step);
         apply(world, step, observer)?;
         observer.after(step);
@@ -66,6 +63,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
         }
         let done: Vec<&Step> = plan.steps().take(begun).collect();
         undo_all(world, done.into_iter()).map_err(|e| error_in_undo(&error, e))?;
+        let _ = world.loader.tidy();
         journal::clear(&home)?;
         return Err(error);
     }
@@ -75,6 +73,8 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
     if !plan.remove.is_empty() {
         world.store.sync()?;
     }
+    // What is left over costs space and nothing else.
+    let _ = world.loader.tidy();
     journal::clear(&home)?;
     reserve::keep(world.store);
     Ok(())
@@ -90,18 +90,25 @@ fn frees_space(plan: &Plan) -> bool {
 /// has taken. Nothing has been written yet.
 pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
     let store = world.store;
+    if let Some(kernels) = world.loader.kernels()
+        && plan.steps().any(Step::changes_entries)
+    {
+        kernels.room_for(entries_to_come(world, plan)?.iter())?;
+    }
     for step in plan.steps() {
         match step {
             Step::Adopt { .. } | Step::Forget { .. } if store.has_home() => store.may_change_settings()?,
             Step::Facts { to, was, .. } => store.may_change_facts(&[to, was])?,
             // A damaged menu would stop the plan half-way; so would a loader whose state cannot be read.
-            Step::Entry { .. } | Step::EntryBeside { .. } | Step::DropEntry { .. } => drop(world.loader.named(&[])?),
+            Step::Entry { .. } | Step::EntryBeside { .. } | Step::EntryByIdentity { .. } | Step::DropEntry { .. } => {
+                drop(world.loader.named(&[])?)
+            }
             // A damaged menu is made anew, one of a newer bootenv is not.
             Step::Menu { .. } => match world.loader.entries() {
                 Err(e) if e.kind == Kind::Refused => return Err(e),
                 _ => {}
             },
-            Step::Ask { .. } => drop(world.loader.asked()?),
+            Step::Ask { to, .. } => world.loader.may_ask(to)?,
             Step::Clone { to, .. } | Step::Import { to, .. } | Step::Rename { to, .. }
                 if store.top().kind(to)?.is_some() =>
             {
@@ -112,6 +119,39 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The menu entries that a plan puts, as far as it can be seen now what they will hold: what is copied in from elsewhere
+/// is looked at when it is there.
+fn entries_to_come(world: &World<'_>, plan: &Plan) -> Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut add = |path: &str, read: Option<&str>| -> Result<()> {
+        let read = now_at(plan, read.unwrap_or(path));
+        if world.store.top().kind(&read)?.is_some() {
+            let described = Entry::describe(world.store, world.loader, "", path, &read, String::new())?;
+            entries.push(described.entry);
+        }
+        Ok(())
+    };
+    for step in plan.steps() {
+        match step {
+            Step::Entry { path, read, .. } => add(path, read.as_deref())?,
+            Step::EntryBeside { path, read, .. } => add(path, Some(read))?,
+            Step::EntryByIdentity { path, .. } => add(path, None)?,
+            Step::Menu { entries: lines } => lines.iter().try_for_each(|l| add(&l.path, None))?,
+            _ => {}
+        }
+    }
+    Ok(entries)
+}
+
+/// Where that lies now which will lie at `path` when the plan has run.
+fn now_at(plan: &Plan, path: &str) -> String {
+    plan.steps().collect::<Vec<_>>().into_iter().rev().fold(path.to_string(), |at, step| match step {
+        Step::Clone { from, to, .. } | Step::Rename { from, to } if *to == at => from.clone(),
+        Step::Exchange { place, with, .. } if *place == at => with.clone(),
+        _ => at,
+    })
 }
 
 fn interrupted() -> Error {
@@ -126,11 +166,22 @@ fn error_in_undo(first: &Error, then: Error) -> Error {
 /// Runs steps that are only ever done.
 pub(super) fn apply_all(world: &World<'_>, steps: &[Step], observer: &mut dyn Observer) -> Result<()> {
     for step in steps {
+        settle(world, step)?;
         observer.before(step);
         apply(world, step, observer)?;
         observer.after(step);
     }
     Ok(())
+}
+
+/// Makes the store durable before a step that says on the ESP what is in the store: what the loader is told to boot must be
+/// there, also for a loader that reads the disk itself and after a power cut.
+fn settle(world: &World<'_>, step: &Step) -> Result<()> {
+    match step {
+        Step::Ask { .. } => world.store.sync(),
+        step if step.changes_entries() && world.loader.kernels().is_some() => world.store.sync(),
+        _ => Ok(()),
+    }
 }
 
 /// Undoes steps in reverse.
@@ -189,6 +240,11 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
         Step::EntryBeside { be, path, read, title } => {
             loader.put_beside(&current(world, be, path, read, title, observer)?)
         }
+        Step::EntryByIdentity { be, path, title } => {
+            let entry = current(world, be, path, path, title, observer)?;
+            let (by_path, by_identity) = (store.root_arguments(path), store.root_arguments_by_identity(path)?);
+            loader.put(&Entry { arguments: entry.arguments.replacen(&by_path, &by_identity, 1), ..entry })
+        }
         Step::DropEntry { be, path } => loader.remove(be, path),
         Step::Ask { to, .. } => loader.ask(to),
         Step::Facts { path, to, .. } => match store.identity(path)? {
@@ -217,7 +273,8 @@ fn current(
     title: &str,
     observer: &mut dyn Observer,
 ) -> Result<Entry> {
-    let Described { mut entry, problem } = Entry::describe(world.store, be, path, read, title.to_string())?;
+    let Described { mut entry, problem } =
+        Entry::describe(world.store, world.loader, be, path, read, title.to_string())?;
     if let Some(problem) = problem {
         let entries = world.loader.entries().unwrap_or_default();
         if let Some(old) = entries.iter().find(|e| e.id == be && e.path == path) {
@@ -261,13 +318,20 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
         Step::Entry { be, path, fresh: true, .. } => loader.remove(be, path),
         Step::Share { .. } => shared::clear_arrivals(*store),
         Step::EntryBeside { be, path, title, .. } => {
-            let entry = Entry::describe(*store, be, path, path, title.clone())?.entry;
+            let entry = Entry::describe(*store, *loader, be, path, path, title.clone())?.entry;
             match loader.entries()?.iter().filter(|e| e.id == *be && e.path == *path).count() {
                 0 | 1 => Ok(()),
                 _ => loader.put(&entry),
             }
         }
-        Step::Ask { to, was } if loader.asked()? == *to => loader.ask(was),
+        Step::EntryByIdentity { be, path, title } => {
+            loader.put(&Entry::describe(*store, *loader, be, path, path, title.clone())?.entry)
+        }
+        // Default and one-shot may be two writes, of which only one was done.
+        Step::Ask { to, was } => match loader.asked()? {
+            now if now != *was && between(&now, was, to) => loader.ask(was),
+            _ => Ok(()),
+        },
         Step::Facts { path, was, .. } => match store.identity(path)? {
             Some(identity) => keep(*store, identity, was),
             None => Ok(()),
@@ -281,6 +345,12 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
     }
 }
 
+/// Whether the loader is told partly what it was told before and partly what it is to be told.
+fn between(now: &Asked, was: &Asked, to: &Asked) -> bool {
+    let either = |pick: fn(&Asked) -> &Option<String>| pick(now) == pick(was) || pick(now) == pick(to);
+    either(|a| &a.default) && either(|a| &a.once)
+}
+
 /// Whether a committing step has been done.
 pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
     let World { store, loader } = world;
@@ -289,8 +359,9 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
         Step::DropEntry { be, path } => !loader.entries()?.iter().any(|e| e.id == *be && e.path == *path),
         Step::Ask { to, was } => {
             let now = loader.asked()?;
+            // What is fallen back to only follows.
             let changed = |pick: fn(&Asked) -> &Option<String>| pick(to) == pick(was) || pick(&now) == pick(to);
-            changed(|a| &a.default) && changed(|a| &a.once) && changed(|a| &a.previous)
+            changed(|a| &a.default) && changed(|a| &a.once)
         }
         Step::Facts { path, to, .. } => match store.identity(path)? {
             Some(identity) => store.facts(identity)?.description == to.description,
@@ -309,6 +380,11 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
             there.len() == entries.len() && entries.iter().zip(&there).all(|(a, b)| a.be == b.id && a.path == b.path)
         }
         Step::PutAside { file } => !store.home()?.exists(file),
-        Step::Loader | Step::Import { .. } | Step::Share { .. } | Step::Fill { .. } | Step::EntryBeside { .. } => false,
+        Step::Loader
+        | Step::Import { .. }
+        | Step::Share { .. }
+        | Step::Fill { .. }
+        | Step::EntryBeside { .. }
+        | Step::EntryByIdentity { .. } => false,
     })
 }

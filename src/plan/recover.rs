@@ -17,6 +17,7 @@ pub fn recover(world: &World<'_>, observer: &mut dyn Observer) -> Result<Option<
         format!("undid what was begun and not finished: {}", plan.request)
     };
     world.store.sync()?;
+    let _ = world.loader.tidy();
     journal::clear(&home)?;
     Ok(Some(told))
 }

@@ -90,6 +90,16 @@ pub enum Step {
         /// What people read.
         title: String,
     },
+    /// Let a menu entry name its root by identity, so that it boots the root whatever that is called: for a loader that
+    /// cannot see what is there.
+    EntryByIdentity {
+        /// What the default names.
+        be: String,
+        /// What it boots.
+        path: String,
+        /// What people read.
+        title: String,
+    },
     /// Take a menu entry away.
     DropEntry {
         /// What the default names.
@@ -154,6 +164,20 @@ pub struct MenuLine {
     pub title: String,
 }
 
+impl Step {
+    /// Whether it changes entries of the menu.
+    pub fn changes_entries(&self) -> bool {
+        matches!(
+            self,
+            Step::Entry { .. }
+                | Step::EntryBeside { .. }
+                | Step::EntryByIdentity { .. }
+                | Step::DropEntry { .. }
+                | Step::Menu { .. }
+        )
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let top = |path: &str| if path.is_empty() { "the top-level subvolume".to_string() } else { path.to_string() };
@@ -174,6 +198,9 @@ impl fmt::Display for Step {
                 write!(f, "{} the menu entry {be} for {}", if *fresh { "add" } else { "renew" }, top(path))
             }
             Step::EntryBeside { be, read, .. } => write!(f, "add a menu entry {be} for what is in {read}"),
+            Step::EntryByIdentity { be, path, .. } => {
+                write!(f, "let the menu entry {be} boot {} under whatever name", top(path))
+            }
             Step::DropEntry { be, path } => write!(f, "remove the menu entry {be} for {}", top(path)),
             Step::Ask { to, was } => {
                 let name = |v: &Option<String>| v.clone().unwrap_or_else(|| "nothing".into());

@@ -143,11 +143,25 @@ pub fn may_change_settings(home: &Tree) -> Result<()> {
 
 /// Changes the adopted roots and keeps everything else that stands in the file.
 pub fn set_adopted(home: &Tree, adopted: &BTreeMap<String, String>) -> Result<()> {
+    let entries = adopted.iter().map(|(name, path)| (name.clone(), toml::Value::String(path.clone()))).collect();
+    set(home, "adopted", toml::Value::Table(entries))
+}
+
+/// The boot loader that was chosen for the store; `None` stands for GRUB.
+pub fn loader(home: &Tree) -> Result<Option<String>> {
+    Ok(store_table(home)?.get("loader").and_then(toml::Value::as_str).map(str::to_string))
+}
+
+/// Chooses the boot loader and keeps everything else that stands in the file.
+pub fn set_loader(home: &Tree, name: &str) -> Result<()> {
+    set(home, "loader", toml::Value::String(name.to_string()))
+}
+
+fn set(home: &Tree, key: &str, value: toml::Value) -> Result<()> {
     may_change_settings(home)?;
     let mut table = store_table(home)?;
     table.insert("version".into(), toml::Value::Integer(i64::from(FORMAT)));
-    let entries = adopted.iter().map(|(name, path)| (name.clone(), toml::Value::String(path.clone()))).collect();
-    table.insert("adopted".into(), toml::Value::Table(entries));
+    table.insert(key.into(), value);
     home.write(STORE, toml::to_string(&table).unwrap_or_default().as_bytes(), 0o644)
 }
 

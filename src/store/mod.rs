@@ -77,6 +77,13 @@ pub trait Store {
     /// The kernel arguments that make the dataset at `path` the root: `root=... rootflags=...`.
     fn root_arguments(&self, path: &str) -> String;
 
+    /// Whether kernel arguments can name a root so that they stay right when it is renamed.
+    fn names_roots_by_identity(&self) -> bool;
+
+    /// The kernel arguments that make the dataset at `path` the root, and go on doing so when it is renamed; those of
+    /// `root_arguments` where there are none such.
+    fn root_arguments_by_identity(&self, path: &str) -> Result<String>;
+
     /// Identity of the dataset at `path`, or `None` if there is none.
     fn identity(&self, path: &str) -> Result<Option<Uuid>>;
 
@@ -121,6 +128,12 @@ pub trait Store {
 
     /// Changes the adopted roots, durably.
     fn set_adopted(&self, adopted: &BTreeMap<String, String>) -> Result<()>;
+
+    /// The boot loader that was chosen for the store, by name; `None` stands for GRUB.
+    fn loader(&self) -> Result<Option<String>>;
+
+    /// Chooses it, durably.
+    fn set_loader(&self, name: &str) -> Result<()>;
 
     /// A detached mount of the dataset at `path`, for an alternate root.
     fn mount(&self, path: &str) -> Result<std::os::fd::OwnedFd>;

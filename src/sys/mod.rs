@@ -1,6 +1,7 @@
-//! The only code that touches the kernel: mounts, namespaces, ioctls, loop devices, durable writes, locks.
+//! The only code that touches the kernel: mounts, namespaces, ioctls, loop devices, EFI variables, durable writes, locks.
 
 pub mod copy;
+pub mod efivar;
 pub mod loopdev;
 pub mod mount;
 pub mod mountinfo;

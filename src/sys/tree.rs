@@ -13,7 +13,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read as a whole, in bytes; the largest of ours is a menu of some thousand lines.
-const LARGEST: i64 = 16 << 20;
+const LARGEST: u64 = 16 << 20;
 
 /// A directory and everything below it.
 #[derive(Debug)]
@@ -124,8 +124,9 @@ impl Tree {
         Ok((self.open(dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, leaf))
     }
 
-    /// The whole of a file, or `None` if it is not there. What is no plain file is refused: a FIFO would keep us for ever.
-    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+    /// A file, open for reading, or `None` if it is not there. What is no plain file is refused: a FIFO would keep us for
+    /// ever.
+    pub fn file(&self, path: &str) -> Result<Option<std::fs::File>> {
         let what = || format!("cannot read {}", self.name(path));
         let fd = match self.open(path, OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK, Mode::empty()) {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
@@ -137,12 +138,19 @@ impl Tree {
                 Error::refused(format!("{}: it is no plain file", what())).hint("remove it, or put a file there")
             );
         }
-        if stat.st_size > LARGEST {
+        Ok(Some(fd.into()))
+    }
+
+    /// The whole of a file, or `None` if it is not there.
+    pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let what = || format!("cannot read {}", self.name(path));
+        let Some(mut file) = self.file(path)? else { return Ok(None) };
+        if file.metadata().doing(what())?.len() > LARGEST {
             return Err(Error::refused(format!("{}: it is larger than {} MiB", what(), LARGEST >> 20))
                 .hint("put a smaller file there"));
         }
         let mut bytes = Vec::new();
-        std::fs::File::from(fd).read_to_end(&mut bytes).doing(what())?;
+        file.read_to_end(&mut bytes).doing(what())?;
         Ok(Some(bytes))
     }
 
@@ -219,24 +227,23 @@ impl Tree {
     ///
     /// The second sync makes the rename durable.
     pub fn write(&self, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
-        self.write_like(path, bytes, mode, |_| Ok(()))
+        self.write_with(path, mode, |mut file| file.write_all(bytes))
     }
 
-    fn write_like(
+    /// The same, with a function that writes the file.
+    pub fn write_with(
         &self,
         path: &str,
-        bytes: &[u8],
         mode: u32,
-        prepare: impl FnOnce(&OwnedFd) -> rustix::io::Result<()>,
+        fill: impl FnOnce(&std::fs::File) -> std::io::Result<()>,
     ) -> Result<()> {
         let what = || format!("cannot write {}", self.name(path));
         let (dir, leaf) = self.parent(path).doing(what())?;
         let beside = format!("{leaf}.new");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&dir, &beside, flags, Mode::from_raw_mode(mode)).doing(what())?;
-        let prepared = prepare(&fd).map_err(std::io::Error::from);
-        let mut file = std::fs::File::from(fd);
-        let written = prepared.and_then(|()| file.write_all(bytes)).and_then(|()| self.settle(&file));
+        let file = std::fs::File::from(fd);
+        let written = fill(&file).and_then(|()| self.settle(&file));
         if let Err(e) = written {
             let _ = rustix::fs::unlinkat(&dir, &beside, AtFlags::empty());
             return Err(e).doing(what());
@@ -250,6 +257,11 @@ impl Tree {
     /// Makes a file or directory durable.
     fn settle(&self, file: &std::fs::File) -> std::io::Result<()> {
         if self.fat { Ok(rustix::fs::syncfs(file)?) } else { file.sync_all() }
+    }
+
+    /// Makes everything on the filesystem durable: what was removed stays removed after a power cut.
+    pub fn sync(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.fd).doing(format_args!("cannot sync {}", self.shown))
     }
 
     /// Makes a symlink, replacing a symlink that stands there.
@@ -314,14 +326,15 @@ impl Tree {
             other => other.doing(what())?,
         };
         let stat = rustix::fs::fstat(&old).doing(what())?;
-        self.write_like(path, bytes, stat.st_mode & 0o7777, |new| {
+        self.write_with(path, stat.st_mode & 0o7777, |mut new| {
             rustix::fs::fchown(
                 new,
                 Some(rustix::fs::Uid::from_raw(stat.st_uid)),
                 Some(rustix::fs::Gid::from_raw(stat.st_gid)),
             )?;
             rustix::fs::fchmod(new, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
-            copy_attributes(&old, new)
+            copy_attributes(&old, new)?;
+            new.write_all(bytes)
         })
     }
 
@@ -370,7 +383,7 @@ fn thaw(dir: &Path) {
 }
 
 /// Copies extended attributes, ACLs among them.
-fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+fn copy_attributes(from: &OwnedFd, to: &std::fs::File) -> rustix::io::Result<()> {
     let mut names = vec![0u8; 64 << 10];
     let length = match rustix::fs::flistxattr(from, &mut names[..]) {
         Err(rustix::io::Errno::OPNOTSUPP) => return Ok(()),

@@ -1,18 +1,19 @@
 //! One case for every verb that changes something.
 
 use super::{Case, check};
-use crate::lab::{Lab, sh};
+use crate::lab::{Lab, Loader, sh};
 
 macro_rules! cases {
-    ($($test:ident: prepare $prepare:expr, script $script:literal, verb $verb:expr;)*) => {
+    ($loader:expr; $($test:ident: prepare $prepare:expr, script $script:literal, verb $verb:expr;)*) => {
         $(#[test]
         fn $test() {
-            check(&Case { name: stringify!($test), prepare: $prepare, script: $script, verb: $verb });
+            check(&Case { name: stringify!($test), loader: $loader, prepare: $prepare, script: $script, verb: $verb });
         })*
     };
 }
 
 cases! {
+    Loader::Grub;
     create: prepare &[], script "", verb &["create", "-d", "text", "blue"];
     create_and_activate: prepare &[], script "", verb &["create", "-a", "blue"];
     create_once_from_snapshot: prepare &[&["create", "default@one"]], script "echo two > ROOT/default/marker", verb &["create", "-t", "-e", "default@one", "blue"];
@@ -30,6 +31,28 @@ cases! {
     rollback_default: prepare &[&["describe", "default", "x"], &["create", "default@one"]], script "echo two > ROOT/default/marker; echo two > ROOT/default/var/lib/machines/marker", verb &["rollback", "default@one"];
     rollback_to_another_kernel: prepare &[&["create", "default@one"], &["create", "other"]], script "cd ROOT/default/boot; mv vmlinuz-6.12.1-amd64 vmlinuz-6.13.0-amd64; mv initrd.img-6.12.1-amd64 initrd.img-6.13.0-amd64; sed -i \"/^be .default. /s/6.12.1/6.13.0/g\" ../../../BOOTENV/grub/menu.cfg", verb &["rollback", "default@one"];
     check_repair: prepare &[&["create", "blue"]], script "rm BOOTENV/grub/menu.cfg; (echo '# bootenv menu 1'; echo \"be 'default' 'ROOT/default' 'vmlinuz-6.12.1-amd64' 'initrd.img-6.12.1-amd64' 'x' 'default'\") > BOOTENV/grub/menu.cfg", verb &["check", "--repair"];
+}
+
+/// The same, booted by systemd-boot, whose entries and kernels are on the ESP. What boots only once is not among them: an image
+/// has no EFI variables.
+mod systemd_boot {
+    use super::*;
+
+    cases! {
+        Loader::SystemdBoot;
+        create: prepare &[], script "", verb &["create", "-d", "text", "blue"];
+        create_and_activate: prepare &[], script "", verb &["create", "-a", "blue"];
+        activate: prepare &[&["create", "blue"]], script "", verb &["activate", "blue"];
+        activate_what_was_activated_before: prepare &[&["create", "-a", "blue"], &["create", "-a", "green"]], script "", verb &["activate", "default"];
+        activate_with_another_kernel: prepare &[&["create", "blue"]], script "cd ROOT/blue/boot; echo new > vmlinuz-6.13.0-amd64; echo new > initrd.img-6.13.0-amd64", verb &["activate", "blue"];
+        describe: prepare &[&["create", "-d", "old", "blue"]], script "", verb &["describe", "blue", "new"];
+        destroy: prepare &[&["create", "-d", "x", "blue"]], script "", verb &["destroy", "blue"];
+        rename_default: prepare &[&["create", "default@one"], &["create", "other"]], script "", verb &["rename", "default", "blue"];
+        rename_another: prepare &[&["create", "-d", "x", "blue"]], script "", verb &["rename", "blue", "Blue"];
+        rollback_default: prepare &[&["describe", "default", "x"], &["create", "default@one"]], script "echo two > ROOT/default/marker; echo two > ROOT/default/var/lib/machines/marker", verb &["rollback", "default@one"];
+        rollback_another_to_another_kernel: prepare &[&["create", "blue"], &["create", "blue@one"]], script "echo new > ROOT/blue/boot/initrd.img-6.12.1-amd64; echo two > ROOT/blue/marker", verb &["rollback", "blue@one"];
+        check_repair: prepare &[&["create", "blue"], &["activate", "blue"]], script "rm BOOTENV/esp/loader/entries/*-default.conf", verb &["check", "--repair"];
+    }
 }
 
 /// A new image is there whole or not at all, and the next try is not in the way of the last.

@@ -16,6 +16,7 @@ pub mod foreign;
 pub mod print;
 pub mod root;
 pub mod store;
+pub mod systemd_boot;
 
 pub use print::Print;
 
@@ -89,6 +90,23 @@ impl From<Output> for Ran {
 pub struct Lab {
     dir: tempfile::TempDir,
     pub image: PathBuf,
+    pub loader: Loader,
+}
+
+/// What boots it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loader {
+    Grub,
+    SystemdBoot,
+}
+
+impl Loader {
+    pub fn name(self) -> &'static str {
+        match self {
+            Loader::Grub => "grub",
+            Loader::SystemdBoot => "systemd-boot",
+        }
+    }
 }
 
 impl Lab {
@@ -96,7 +114,7 @@ impl Lab {
     pub fn empty() -> Lab {
         isolate();
         let dir = tempfile::Builder::new().prefix("bootenv-lab").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        Lab { image: dir.path().join("lab.img"), dir }
+        Lab { image: dir.path().join("lab.img"), dir, loader: Loader::Grub }
     }
 
     /// A laboratory with a store that holds the BE `default`, made by `bootenv init` from the small root.
@@ -106,9 +124,20 @@ impl Lab {
 
     /// The same, with the root changed by a shell script before it is copied in.
     pub fn with(script: &str) -> Lab {
-        let lab = Lab::empty();
+        Lab::made(Loader::Grub, script)
+    }
+
+    /// The same, booted by this loader.
+    pub fn booted_by(loader: Loader) -> Lab {
+        Lab::made(loader, "")
+    }
+
+    /// The same, with both.
+    pub fn made(loader: Loader, script: &str) -> Lab {
+        let mut lab = Lab::empty();
+        lab.loader = loader;
         let root = lab.root(script);
-        lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap()]).ok();
+        lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap(), "--loader", loader.name()]).ok();
         lab
     }
 

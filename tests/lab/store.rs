@@ -1,6 +1,6 @@
 //! What the tests have to know about where a store keeps things (DESIGN, section 3), so that the cases themselves need not.
 
-use super::{Lab, Print, sh};
+use super::{Lab, Loader, Print, sh};
 use std::path::{Path, PathBuf};
 
 /// An entry of the boot menu, as the boot loader reads it.
@@ -77,13 +77,21 @@ impl Lab {
         self.print().without(|path| path.starts_with(&be) || path.starts_with("BOOTENV"))
     }
 
-    /// Where the boot loader's state is kept, for an image that has no ESP yet.
+    /// What is copied to an ESP, for an image that has none yet.
+    pub fn esp(&self) -> PathBuf {
+        self.home().join("esp")
+    }
+
+    /// Where GRUB's state is kept, for an image that has no ESP yet.
     pub fn grubenv(&self) -> PathBuf {
         self.home().join("esp/EFI/bootenv/grubenv")
     }
 
-    /// A variable of the boot loader's state, read as GRUB reads it.
+    /// What the boot loader is told, read as it reads it: `default`, `once`, `previous`.
     pub fn asked(&self, variable: &str) -> Option<String> {
+        if self.loader == Loader::SystemdBoot {
+            return self.asked_of_systemd_boot(variable);
+        }
         let list = sh(&format!("grub-editenv '{}' list", self.grubenv().display()));
         let value = list.lines().find_map(|l| l.strip_prefix(&format!("bootenv_{variable}=")))?.to_string();
         (!value.is_empty()).then_some(value)
@@ -94,8 +102,11 @@ impl Lab {
         self.home().join("grub/menu.cfg")
     }
 
-    /// The boot menu, read by a shell, which quotes as GRUB does.
+    /// The boot menu as the loader reads it; GRUB's by a shell, which quotes as GRUB does.
     pub fn menu(&self) -> Vec<Entry> {
+        if self.loader == Loader::SystemdBoot {
+            return self.menu_of_systemd_boot().into_iter().map(|e| e.entry).collect();
+        }
         let words = "be() { for w in \"$@\"; do printf '%s\\037' \"$w\"; done; echo; }";
         let text = sh(&format!("{words}; . '{}'", self.menu_file().display()));
         let entry = |line: &str| {

@@ -10,7 +10,7 @@ cache=${BOOTENV_CACHE:-/var/cache/bootenv-test}
 suite=trixie
 packages="systemd-sysv systemd udev dbus kmod libpam-systemd login passwd apt ca-certificates
     linux-image-cloud-amd64 initramfs-tools zstd btrfs-progs dosfstools acl attr
-    grub-efi-amd64-bin grub-common fdisk"
+    grub-efi-amd64-bin grub-common systemd-boot-efi fdisk"
 
 skip() {
     echo "skipped: $1" >&2

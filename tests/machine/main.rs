@@ -8,6 +8,7 @@ mod harness;
 mod qemu;
 mod rig;
 mod switching;
+mod systemd_boot;
 
 use std::time::Duration;
 

@@ -13,10 +13,10 @@ fn bootenv(image: &Path, args: &[&str]) -> String {
 }
 
 /// A disk whose store and ESP come from `bootenv init`, with the tool inside.
-fn initialised(root_tar: &Path, dir: &Path) -> Disk {
+pub fn initialised(root_tar: &Path, dir: &Path, loader: &str) -> Disk {
     let image = dir.join("store.img");
     let tar = root_tar.to_str().unwrap();
-    bootenv(&image, &["init", "--size", "3G", "--from", tar, "--name", "default"]);
+    bootenv(&image, &["init", "--size", "3G", "--from", tar, "--name", "default", "--loader", loader]);
     // What a machine has and a root tree has not: the tool, its own kernel arguments, a line for the ESP.
     let root = dir.join("alternate");
     std::fs::create_dir(&root).unwrap();
@@ -37,18 +37,18 @@ fn initialised(root_tar: &Path, dir: &Path) -> Disk {
         let _top = Mounted::new(&image, &at, "loop,subvolid=5");
         crate::disk::sh(Command::new("cp").arg("-rT").arg(at.join("BOOTENV/esp")).arg(&esp));
     }
-    std::fs::write(
-        esp.join("EFI/bootenv/grubenv"),
-        rig::grubenv(dir, &["bootenv_default=default", "bootenv_timeout=0"]),
-    )
-    .unwrap();
+    // systemd-boot waits only if its admin says so.
+    if loader == "grub" {
+        let env = rig::grubenv(dir, &["bootenv_default=default", "bootenv_timeout=0"]);
+        std::fs::write(esp.join("EFI/bootenv/grubenv"), env).unwrap();
+    }
     let disk = Disk::assemble(&esp, &image, &dir.join("disk.img"));
     std::fs::remove_file(&image).unwrap();
     disk
 }
 
 /// What `list` says of the BEs: name and flags.
-fn flags(machine: &mut Machine<'_>) -> String {
+pub fn flags(machine: &mut Machine<'_>) -> String {
     machine.ok("set -o pipefail; bootenv list -H | cut -f1,2 | tr '\\t\\n' '= '").trim_end().to_string()
 }
 
@@ -58,9 +58,19 @@ const FINGERPRINT: &str = "fingerprint() { (cd \"$1\" && find etc usr boot -xdev
 
 #[test]
 fn a_machine_switches_boot_environments_and_loses_power() {
+    switches("grub", "EFI");
+}
+
+#[test]
+fn a_machine_with_systemd_boot_switches_boot_environments_and_loses_power() {
+    switches("systemd-boot", "EFI\nloader");
+}
+
+/// `on_esp` is what the loader has at the top of the ESP.
+fn switches(loader: &str, on_esp: &str) {
     let Some(root) = rig::root_tar() else { return };
     let dir = rig::scratch();
-    let disk = initialised(&root, dir.path());
+    let disk = initialised(&root, dir.path(), loader);
     let mut machine = Machine::boot(&disk, Options::default());
     println!("first boot: {:?}", machine.boot_time);
     assert_eq!(machine.ok("findmnt -no FSROOT /"), "/ROOT/default");
@@ -92,7 +102,7 @@ fn a_machine_switches_boot_environments_and_loses_power() {
     assert_eq!(machine.ok("findmnt -no FSROOT /"), "/ROOT/blue");
     assert_eq!(machine.ok("systemctl is-system-running --wait"), "running");
     // The reset left the ESP dirty; fsck must not have found anything of ours broken.
-    assert_eq!(machine.ok("ls /boot/efi"), "EFI");
+    assert_eq!(machine.ok("ls /boot/efi"), on_esp);
     assert_eq!(flags(&mut machine), "default=- blue=NR");
     assert_eq!(machine.ok("cat /etc/motd; ls /usr/new"), "changed\n/usr/new");
     assert_eq!(machine.ok("cat /var/mail/root"), "letter");

@@ -26,6 +26,7 @@ fn every_step() -> Vec<Step> {
         Step::Entry { be: be(), path: path(), read: None, title: be(), fresh: true },
         Step::Entry { be: be(), path: path(), read: Some("ROOT/old".into()), title: "x".into(), fresh: false },
         Step::EntryBeside { be: be(), path: path(), read: "ROOT/.rollback-1".into(), title: be() },
+        Step::EntryByIdentity { be: be(), path: path(), title: be() },
         Step::DropEntry { be: be(), path: path() },
         Step::Ask { to: asked("blue"), was: Asked::default() },
         Step::Ask { to: Asked { once: Some(be()), ..asked("default") }, was: asked("default") },
@@ -52,6 +53,7 @@ fn every_step() -> Vec<Step> {
             | Step::Menu { .. }
             | Step::Entry { .. }
             | Step::EntryBeside { .. }
+            | Step::EntryByIdentity { .. }
             | Step::DropEntry { .. }
             | Step::Ask { .. }
             | Step::Facts { .. }

@@ -1,9 +1,10 @@
 //! Inventory and request become a plan, or a refusal: every function of `ops`, every refusal.
 
 use crate::rig::{
-    Told, adopted, be, but, described, holding, id, image, name, once, running, snap, snapshot_of, target, unknown,
+    Told, adopted, be, but, described, holding, id, image, name, once, running, sees, snap, snapshot_of, target,
+    unknown,
 };
-use bootenv::domain::{Asked, Inventory, Target};
+use bootenv::domain::{Asked, Inventory, Sight, Target};
 use bootenv::ops::{self, Activate, Clear, Create, Destroy, Init, Origin, Problems};
 
 fn new(text: &str) -> Create {
@@ -206,6 +207,17 @@ fn rename() {
     let monday = but(image(), "default", |b| snapshot_of(b, "monday", 13));
     on("a snapshot's name would be too long", &monday, "default", &"n".repeat(250));
     crate::snapshot!("rename", told.all());
+
+    let told = &mut Told::default();
+    let mut on = |what: &str, inventory: Inventory, from: &str| {
+        told.case(what, ops::rename(&inventory, &name(from), &name("red")));
+    };
+    on("the default, by identity", sees(image(), Sight::Identity), "default");
+    on("another, by identity", sees(image(), Sight::Identity), "blue");
+    on("another", sees(image(), Sight::Nothing), "blue");
+    on("the default", sees(image(), Sight::Nothing), "default");
+    on("the one-shot", sees(once(image(), "blue"), Sight::Nothing), "blue");
+    crate::snapshot!("rename_unseen", told.all());
 }
 
 #[test]
@@ -234,7 +246,7 @@ fn describe() {
 fn rollback() {
     let told = &mut Told::default();
     let mut on = |what: &str, inventory: &Inventory, be: &str, to: &str| {
-        told.case(what, ops::rollback(inventory, &name(be), &snap(to), None));
+        told.case(what, ops::rollback(inventory, &name(be), &snap(to), None, true));
     };
     on("a BE", &image(), "default", "one");
     let known = but(image(), "default", |b| b.facts = described("the one"));
@@ -245,8 +257,20 @@ fn rollback() {
     on("no such BE", &image(), "nosuch", "one");
     on("no such snapshot", &image(), "default", "nosuch");
     on("no snapshots", &image(), "blue", "one");
-    told.case("mounted elsewhere", ops::rollback(&image(), &name("default"), &snap("one"), Some("/srv/x")));
+    told.case("mounted elsewhere", ops::rollback(&image(), &name("default"), &snap("one"), Some("/srv/x"), true));
     crate::snapshot!("rollback", told.all());
+
+    let told = &mut Told::default();
+    let mut on = |what: &str, inventory: Inventory, to: &str, same_kernel| {
+        told.case(what, ops::rollback(&inventory, &name("default"), &snap(to), None, same_kernel));
+    };
+    on("what boots next, with the same kernel", sees(image(), Sight::Identity), "one", true);
+    on("what boots next, with another kernel", sees(image(), Sight::Identity), "one", false);
+    let mut other = sees(image(), Sight::Nothing);
+    other.next.default = Some("blue".into());
+    on("what does not boot next, with another kernel", other, "one", false);
+    on("what boots next cannot be seen", sees(unknown(image()), Sight::Identity), "one", true);
+    crate::snapshot!("rollback_unseen", told.all());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Inventories made by hand, and plans as text.
 
 use bootenv::domain::{
-    Asked, BeName, BootEnv, Facts, Inventory, MenuState, NextBoot, SnapName, Snapshot, StoreInfo, Target,
+    Asked, BeName, BootEnv, Facts, Inventory, MenuState, NextBoot, Sight, SnapName, Snapshot, StoreInfo, Target,
 };
 use bootenv::error::Error;
 use bootenv::plan::{Plan, Step};
@@ -77,7 +77,11 @@ pub fn holding(bes: Vec<BootEnv>, default: &str) -> Inventory {
     let kernel = |b: &BootEnv| (b.name.to_string(), format!("{}/boot/vmlinuz-6.12", b.path));
     Inventory {
         store: StoreInfo { kind: "btrfs", name: "lab.img".into(), uuid: id(0xff).to_string() },
-        menu: MenuState { entries: bes.iter().rev().map(kernel).collect(), problems: Vec::new() },
+        menu: MenuState {
+            entries: bes.iter().rev().map(kernel).collect(),
+            problems: Vec::new(),
+            ..MenuState::default()
+        },
         bes,
         shared: true,
         next: NextBoot { default: Some(default.into()), once: None, asked, unknown: false },
@@ -101,6 +105,12 @@ pub fn once(mut inventory: Inventory, called: &str) -> Inventory {
 /// The same, where the loader's state cannot be seen.
 pub fn unknown(mut inventory: Inventory) -> Inventory {
     inventory.next = NextBoot { unknown: true, ..NextBoot::default() };
+    inventory
+}
+
+/// The same, with a loader that sees so much of the BEs.
+pub fn sees(mut inventory: Inventory, sight: Sight) -> Inventory {
+    inventory.menu.sight = sight;
     inventory
 }
 

@@ -1,6 +1,6 @@
 //! `activate`, `describe` and `rename`: what boots next, and what things are called.
 
-use crate::lab::{Lab, Print};
+use crate::lab::{Lab, Loader, Print};
 
 fn asked(lab: &Lab) -> [Option<String>; 2] {
     [lab.asked("default"), lab.asked("once")]
@@ -11,15 +11,46 @@ fn some(name: &str) -> Option<String> {
 }
 
 fn three() -> Lab {
-    let lab = Lab::new();
+    three_booted_by(Loader::Grub)
+}
+
+fn three_booted_by(loader: Loader) -> Lab {
+    let lab = Lab::booted_by(loader);
     lab.bootenv(&["create", "blue"]).ok();
     lab.bootenv(&["create", "green"]).ok();
     lab
 }
 
-#[test]
-fn for_good() {
-    let lab = three();
+/// Cases that are the same whatever the loader is.
+macro_rules! with_every_loader {
+    ($($case:ident)*) => {
+        mod grub {
+            $(#[test]
+            fn $case() {
+                super::$case(crate::lab::Loader::Grub);
+            })*
+        }
+        mod systemd_boot {
+            $(#[test]
+            fn $case() {
+                super::$case(crate::lab::Loader::SystemdBoot);
+            })*
+        }
+    };
+}
+
+with_every_loader! {
+    for_good
+    a_new_kernel_is_what_boots_after_activate
+    arguments_for_the_kernel_come_from_the_be_itself
+    describe_a_be_or_a_snapshot
+    rename_moves_a_be_with_its_snapshots_facts_and_entry
+    rename_there_and_back
+    a_mounted_be_can_be_renamed_and_stays_mounted
+}
+
+fn for_good(loader: Loader) {
+    let lab = three_booted_by(loader);
     lab.bootenv(&["activate", "blue"]).ok();
     assert_eq!(asked(&lab), [some("blue"), None]);
     assert_eq!(
@@ -97,9 +128,8 @@ fn other_variables_of_the_loader_stay() {
     assert_eq!(std::fs::metadata(lab.grubenv()).unwrap().len(), 1024);
 }
 
-#[test]
-fn a_new_kernel_is_what_boots_after_activate() {
-    let lab = three();
+fn a_new_kernel_is_what_boots_after_activate(loader: Loader) {
+    let lab = three_booted_by(loader);
     let boot = lab.files("blue").join("boot");
     std::fs::write(boot.join("vmlinuz-6.13.0-amd64"), "new").unwrap();
     std::fs::write(boot.join("initrd.img-6.13.0-amd64"), "new").unwrap();
@@ -126,9 +156,8 @@ fn what_cannot_be_loaded_is_not_shown_as_due() {
     lab.refuses(&["activate", "green"], 3, &["kernel"]);
 }
 
-#[test]
-fn arguments_for_the_kernel_come_from_the_be_itself() {
-    let lab = three();
+fn arguments_for_the_kernel_come_from_the_be_itself(loader: Loader) {
+    let lab = three_booted_by(loader);
     let set = |file: &str, text: &str| {
         std::fs::create_dir_all(lab.files("blue").join(file).parent().unwrap()).unwrap();
         std::fs::write(lab.files("blue").join(file), text).unwrap();
@@ -148,9 +177,8 @@ fn arguments_for_the_kernel_come_from_the_be_itself() {
     assert!(arguments.ends_with("rootflags=subvol=ROOT/blue rw it=mine"), "{arguments}");
 }
 
-#[test]
-fn describe_a_be_or_a_snapshot() {
-    let lab = three();
+fn describe_a_be_or_a_snapshot(loader: Loader) {
+    let lab = three_booted_by(loader);
     lab.bootenv(&["create", "blue@now"]).ok();
     let before = lab.print().without(|p| p.starts_with("BOOTENV"));
     lab.bootenv(&["describe", "blue", "-n is no option here"]).ok();
@@ -183,9 +211,8 @@ fn a_description_with_control_characters_is_in_order() {
     assert_eq!(before, inode(), "the entry was renewed although nothing had changed");
 }
 
-#[test]
-fn rename_moves_a_be_with_its_snapshots_facts_and_entry() {
-    let lab = three();
+fn rename_moves_a_be_with_its_snapshots_facts_and_entry(loader: Loader) {
+    let lab = three_booted_by(loader);
     lab.nest("blue", "var/lib/machines");
     lab.bootenv(&["describe", "blue", "text"]).ok();
     lab.bootenv(&["create", "-d", "then", "blue@a"]).ok();
@@ -228,9 +255,8 @@ fn what_boots_next_follows_a_rename() {
     assert_eq!((&lab.be("azure")["active_on_reboot"], &lab.be("olive")["active_once"]), (&true.into(), &true.into()));
 }
 
-#[test]
-fn rename_there_and_back() {
-    let lab = three();
+fn rename_there_and_back(loader: Loader) {
+    let lab = three_booted_by(loader);
     let before = lab.print().without(|p| p.starts_with("BOOTENV"));
     lab.bootenv(&["rename", "blue", "azure"]).ok();
     lab.bootenv(&["rename", "azure", "blue"]).ok();
@@ -240,9 +266,8 @@ fn rename_there_and_back() {
     assert_eq!(lab.menu().len(), 3);
 }
 
-#[test]
-fn a_mounted_be_can_be_renamed_and_stays_mounted() {
-    let lab = three();
+fn a_mounted_be_can_be_renamed_and_stays_mounted(loader: Loader) {
+    let lab = three_booted_by(loader);
     let at = lab.bootenv(&["mount", "blue"]).ok().stdout.trim().to_string();
     lab.bootenv(&["rename", "blue", "azure"]).ok();
     assert_eq!(lab.be("azure")["mountpoint"], at);

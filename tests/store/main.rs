@@ -24,3 +24,4 @@ mod sequences;
 mod shared;
 mod stop;
 mod stores;
+mod systemd_boot;

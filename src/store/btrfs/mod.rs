@@ -126,6 +126,14 @@ impl Store for Btrfs {
         format!("root=UUID={} rootflags=subvol={}", self.uuid, if path.is_empty() { "/" } else { path })
     }
 
+    fn names_roots_by_identity(&self) -> bool {
+        true
+    }
+
+    fn root_arguments_by_identity(&self, path: &str) -> Result<String> {
+        Ok(format!("root=UUID={} rootflags=subvolid={}", self.uuid, self.subvolume_id(path)?))
+    }
+
     fn identity(&self, path: &str) -> Result<Option<Uuid>> {
         if !self.top.exists(path) {
             return Ok(None);
@@ -258,6 +266,17 @@ impl Store for Btrfs {
 
     fn set_adopted(&self, adopted: &BTreeMap<String, String>) -> Result<()> {
         facts::set_adopted(&self.home()?, adopted)
+    }
+
+    fn loader(&self) -> Result<Option<String>> {
+        if !self.has_home() {
+            return Ok(None);
+        }
+        facts::loader(&self.home()?)
+    }
+
+    fn set_loader(&self, name: &str) -> Result<()> {
+        facts::set_loader(&self.home()?, name)
     }
 
     fn mount(&self, path: &str) -> Result<OwnedFd> {
