@@ -100,7 +100,7 @@ impl Session {
         if dry_run {
             return Ok(None);
         }
-        self.store().top().make_dir(store::HOME, 0o755)?;
+        self.store().make_home()?;
         let lock = Lock::take(self.store())?;
         self.recover(&lock, observer)?;
         Ok(Some(lock))

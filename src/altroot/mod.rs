@@ -40,26 +40,27 @@ pub fn mount(store: &dyn Store, be: &BootEnv, dir: Option<&Path>, readonly: bool
 }
 
 fn assemble(store: &dyn Store, be: &BootEnv, at: &Path, readonly: bool) -> Result<()> {
-    let root = store.mount(&be.path)?;
+    let mut below = store.mounts(&be.path)?;
     let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
-    mount::set_attributes(root.as_fd(), attributes).doing(format_args!("cannot mount {}", be.name))?;
+    for (mount, _) in &below {
+        mount::set_attributes(mount.as_fd(), attributes).doing(format_args!("cannot mount {}", be.name))?;
+    }
     let tree = store.tree(&be.path)?;
-    let mut below = Vec::new();
     if tree.exists(MOUNTPOINT) {
         if store.identity(SHARED)?.is_none() {
             return Err(Error::refused("the shared dataset SHARED is missing")
                 .hint("`bootenv check --repair` makes it, filled from the pristine copies"));
         }
-        let shared = store.mount(SHARED)?;
+        let (shared, _) = store.mounts(SHARED)?.swap_remove(0);
         let attributes =
             MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
         mount::set_attributes(shared.as_fd(), attributes).doing("cannot make the shared dataset's mount read-only")?;
-        below.push((namespace::lock_flags(shared.as_fd(), at)?, MOUNTPOINT));
+        below.push((namespace::lock_flags(shared.as_fd(), at)?, MOUNTPOINT.to_string()));
     } else if !be.adopted {
         return Err(Error::refused(format!("{} has no /var/shared to mount the shared dataset on", be.name))
             .hint(format!("`bootenv check --repair` makes it, or destroy {}", be.name)));
     }
-    let whole = namespace::assemble(root.as_fd(), &below, at)?;
+    let whole = namespace::assemble(&below, at)?;
     let place = mount::place(at).doing_to("open", at)?;
     mount::attach(whole.as_fd(), place.as_fd()).doing_to("mount on", at)
 }

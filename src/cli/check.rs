@@ -76,12 +76,11 @@ fn look(session: &Session, inventory: &Inventory) -> Result<Problems> {
     let mut problems = Problems::default();
     let known: Vec<_> =
         inventory.bes.iter().flat_map(|b| std::iter::once(b.uuid).chain(b.snapshots.iter().map(|s| s.uuid))).collect();
-    for identity in store.facts_kept()? {
-        let file = format!("facts/{identity}.toml");
-        if store.facts(identity).is_err() {
-            problems.damaged.push(file);
-        } else if !known.contains(&identity) {
-            problems.orphans.push(file);
+    for kept in store.facts_files()? {
+        if kept.damaged {
+            problems.damaged.push(kept.file);
+        } else if !known.contains(&kept.identity) {
+            problems.orphans.push(kept.file);
         }
     }
     match store.adopted() {

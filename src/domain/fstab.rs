@@ -67,7 +67,7 @@ pub fn mounts_at_or_below<'a>(entries: &'a [Entry], path: &str) -> Option<&'a En
 /// What `init` makes of an fstab: the shared line added if none stands there, and `subvol=`/`subvolid=` taken
 /// out of the root's line, because they would name the BE this one was copied from.
 /// Returns the new text and what was changed, in words.
-pub fn adapt(text: &str, filesystem_uuid: &str, add_shared: bool) -> Result<(String, Vec<String>)> {
+pub fn adapt(text: &str, shared_line: Option<&str>) -> Result<(String, Vec<String>)> {
     let entries = parse(text)?;
     let mut notes = Vec::new();
     let root = entries.iter().find(|e| e.target == "/" && e.fstype == "btrfs");
@@ -82,11 +82,13 @@ pub fn adapt(text: &str, filesystem_uuid: &str, add_shared: bool) -> Result<(Str
             notes.push(format!("/etc/fstab line {}: subvol= taken out of the root's options", root.line));
         }
     }
-    if add_shared && !entries.iter().any(|e| e.target.trim_end_matches('/') == "/var/shared") {
+    if let Some(shared) = shared_line
+        && !entries.iter().any(|e| e.target.trim_end_matches('/') == "/var/shared")
+    {
         if let Some(last) = lines.last_mut().filter(|l| !l.ends_with('\n')) {
             last.push('\n');
         }
-        lines.push(format!("UUID={filesystem_uuid} /var/shared btrfs subvol=SHARED 0 0\n"));
+        lines.push(format!("{shared}\n"));
         notes.push("/etc/fstab: a line for /var/shared added".to_string());
     }
     Ok((lines.concat(), notes))
@@ -143,18 +145,19 @@ fn unescape(field: &str) -> Option<String> {
 mod tests {
     use super::*;
 
+    const LINE: &str = "UUID=aa /var/shared btrfs subvol=SHARED 0 0";
     const FSTAB: &str =
         "# root\nUUID=aa  /  btrfs\tdefaults,subvol=@rootfs,noatime 0 1\nUUID=bb /boot/efi vfat umask=0077 0 1\n";
 
     #[test]
     fn adds_one_line_and_frees_the_root_from_its_subvolume() {
-        let (text, notes) = adapt(FSTAB, "aa", true).unwrap();
+        let (text, notes) = adapt(FSTAB, Some(LINE)).unwrap();
         assert_eq!(
             text,
             "# root\nUUID=aa  /  btrfs\tdefaults,noatime 0 1\nUUID=bb /boot/efi vfat umask=0077 0 1\nUUID=aa /var/shared btrfs subvol=SHARED 0 0\n"
         );
         assert_eq!(notes.len(), 2);
-        let (again, notes) = adapt(&text, "aa", true).unwrap();
+        let (again, notes) = adapt(&text, Some(LINE)).unwrap();
         assert_eq!(again, text);
         assert!(notes.is_empty());
     }
@@ -162,7 +165,7 @@ mod tests {
     #[test]
     fn a_line_that_stands_there_is_left_alone() {
         let text = "LABEL=x /var/shared/ ext4 defaults 0 2\n";
-        assert_eq!(adapt(text, "aa", true).unwrap().0, text);
+        assert_eq!(adapt(text, Some(LINE)).unwrap().0, text);
     }
 
     #[test]

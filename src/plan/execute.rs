@@ -1,7 +1,7 @@
 //! The only runner of plans.
 
 use super::{Plan, Step, journal, reserve};
-use crate::domain::{Asked, Facts};
+use crate::domain::Asked;
 use crate::error::{Error, Kind, Result};
 use crate::loader::{Described, Entry, Loader};
 use crate::shared;
@@ -33,7 +33,7 @@ pub trait Observer: Progress {
 /// Runs a plan. On an error before the commit, everything is undone and nothing has changed.
 pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
     if !world.store.initialised() {
-        world.store.top().make_dir(crate::store::HOME, 0o755)?;
+        world.store.make_home()?;
     }
     preflight(world, plan)?;
     let home = world.store.home()?;
@@ -109,9 +109,7 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
                 _ => {}
             },
             Step::Ask { to, .. } => world.loader.may_ask(to)?,
-            Step::Clone { to, .. } | Step::Import { to, .. } | Step::Rename { to, .. }
-                if store.top().kind(to)?.is_some() =>
-            {
+            Step::Clone { to, .. } | Step::Import { to, .. } | Step::Rename { to, .. } if store.taken(to)? => {
                 return Err(Error::refused(format!("something that is no boot environment stands at {to}"))
                     .hint("move it away, or choose another name"));
             }
@@ -127,7 +125,7 @@ fn entries_to_come(world: &World<'_>, plan: &Plan) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut add = |path: &str, read: Option<&str>| -> Result<()> {
         let read = now_at(plan, read.unwrap_or(path));
-        if world.store.top().kind(&read)?.is_some() {
+        if world.store.taken(&read)? {
             let described = Entry::describe(world.store, world.loader, "", path, &read, String::new())?;
             entries.push(described.entry);
         }
@@ -248,7 +246,7 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
         Step::DropEntry { be, path } => loader.remove(be, path),
         Step::Ask { to, .. } => loader.ask(to),
         Step::Facts { path, to, .. } => match store.identity(path)? {
-            Some(identity) => keep(*store, identity, to),
+            Some(_) => store.set_facts(path, to),
             None => Err(Error::not_found(format!("{path} is gone"))),
         },
         Step::Rename { from, to } => match store.identity(from)? {
@@ -293,11 +291,6 @@ fn forget(store: &dyn Store, be: &str) -> Result<()> {
     }
 }
 
-/// Nothing to know is kept as no file at all.
-fn keep(store: &dyn Store, identity: uuid::Uuid, facts: &Facts) -> Result<()> {
-    if *facts == Facts::default() { store.drop_facts(identity) } else { store.set_facts(identity, facts) }
-}
-
 /// Takes away what a step of the same plan made.
 fn unmake(store: &dyn Store, path: &str) -> Result<()> {
     let Some(identity) = store.identity(path)? else { return Ok(()) };
@@ -333,7 +326,7 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
             _ => Ok(()),
         },
         Step::Facts { path, was, .. } => match store.identity(path)? {
-            Some(identity) => keep(*store, identity, was),
+            Some(_) => store.set_facts(path, was),
             None => Ok(()),
         },
         Step::Rename { from, to } if store.identity(from)?.is_none() && store.identity(to)?.is_some() => {
@@ -364,7 +357,7 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
             changed(|a| &a.default) && changed(|a| &a.once)
         }
         Step::Facts { path, to, .. } => match store.identity(path)? {
-            Some(identity) => store.facts(identity)?.description == to.description,
+            Some(_) => store.facts(path)?.description == to.description,
             None => false,
         },
         Step::Clone { to, readonly, .. } => store.identity(to)?.is_some() && (!readonly || store.is_readonly(to)?),
@@ -372,7 +365,7 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
         Step::Exchange { place, was, .. } => store.identity(place)?.is_some_and(|now| now != *was),
         Step::Forget { be } => !store.adopted()?.contains_key(be),
         Step::Destroy { path, identity } => store.identity(path)? != Some(*identity),
-        Step::DropFacts { identity } => !store.facts_kept()?.contains(identity),
+        Step::DropFacts { identity } => !store.facts_files()?.iter().any(|f| f.identity == *identity),
         Step::Adopt { be, .. } => store.adopted()?.contains_key(be),
         Step::Layout => store.initialised(),
         Step::Menu { entries } => {

@@ -3,7 +3,7 @@
 //! Btrfs reserves space for every write, even for a journal of a few hundred bytes; without this the repair that every
 //! "no space left" names could not be carried out.
 
-use crate::error::{Doing, Result};
+use crate::error::Result;
 use crate::store::Store;
 use rustix::fs::{FallocateFlags, Mode, OFlags};
 
@@ -27,5 +27,5 @@ pub fn keep(store: &dyn Store) {
 /// Gives the reserve up, durably: until the next commit its space is not free.
 pub fn give_up(store: &dyn Store) -> Result<()> {
     store.home()?.remove(FILE)?;
-    rustix::fs::syncfs(store.top().fd()).doing("cannot sync the store")
+    store.sync()
 }

@@ -66,7 +66,7 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
         }
     }
     make_mountpoint(&tree)?;
-    let (text, notes) = fstab::adapt(&fstab_text, &store.info().uuid, true)?;
+    let (text, notes) = fstab::adapt(&fstab_text, Some(&store.shared_line()))?;
     if text != fstab_text {
         tree.make_dir("etc", 0o755)?;
         tree.edit("etc/fstab", text.as_bytes())?;

@@ -1,5 +1,6 @@
 //! Facts as TOML files in the tool's own directory, one per dataset, named by its identity.
 
+use super::FactsFile;
 use crate::domain::Facts;
 use crate::error::{Error, Result};
 use crate::sys::tree::Tree;
@@ -94,14 +95,19 @@ pub fn parse_all(
     all
 }
 
-/// The identities for which a file is there, damaged or not.
-pub fn kept(home: &Tree) -> Result<Vec<Uuid>> {
-    Ok(home.list(DIR)?.iter().filter_map(|n| Uuid::try_parse(n.to_str()?.strip_suffix(".toml")?).ok()).collect())
+/// The files that are there, damaged or not.
+pub fn files(home: &Tree) -> Result<Vec<FactsFile>> {
+    let names = home.list(DIR)?;
+    let identities = names.iter().filter_map(|n| Uuid::try_parse(n.to_str()?.strip_suffix(".toml")?).ok());
+    Ok(identities.map(|i| FactsFile { identity: i, file: file(i), damaged: read(home, i).is_err() }).collect())
 }
 
-/// Writes the facts of a dataset. Facts from a newer bootenv are left alone.
+/// Writes the facts of a dataset; nothing to know is no file. Facts from a newer bootenv are left alone.
 pub fn write(home: &Tree, identity: Uuid, facts: &Facts) -> Result<()> {
     may_change(facts)?;
+    if *facts == Facts::default() {
+        return remove(home, identity);
+    }
     home.make_dir(DIR, 0o755)?;
     let mut facts = facts.clone();
     facts.version = FORMAT;

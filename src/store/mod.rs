@@ -10,6 +10,7 @@ use crate::domain::{BeName, BootEnv, Facts, StoreInfo};
 use crate::error::Result;
 use crate::sys::tree::Tree;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use uuid::Uuid;
 
 /// Where BEs lie, from the top of the store.
@@ -51,6 +52,17 @@ pub struct Contents {
     pub attention: Vec<String>,
 }
 
+/// A file that facts are kept in.
+#[derive(Debug, Clone)]
+pub struct FactsFile {
+    /// Identity of the dataset it tells of.
+    pub identity: Uuid,
+    /// Its path in the tool's own directory.
+    pub file: String,
+    /// Whether it cannot be read.
+    pub damaged: bool,
+}
+
 /// A store. Paths are from its top: `ROOT/blue`, `ROOT/blue@monday`.
 ///
 /// Every changing call is one primitive of the store; what order they go in, and what happens when one fails,
@@ -65,11 +77,17 @@ pub trait Store {
     /// The BEs and snapshots, with the facts of those that are asked about.
     fn contents(&self, about: About<'_>) -> Result<Contents>;
 
-    /// The top of the store, as a directory.
-    fn top(&self) -> &Tree;
-
     /// The tool's own directory.
     fn home(&self) -> Result<Tree>;
+
+    /// Whether the tool's own directory is there: `init` came at least so far.
+    fn has_home(&self) -> bool;
+
+    /// Makes the tool's own directory, where it is not there.
+    fn make_home(&self) -> Result<()>;
+
+    /// Whether anything, dataset or not, stands at `path`.
+    fn taken(&self, path: &str) -> Result<bool>;
 
     /// The files of the dataset at `path`.
     fn tree(&self, path: &str) -> Result<Tree>;
@@ -111,17 +129,17 @@ pub trait Store {
     /// Makes everything done so far durable, and visible to a boot loader that reads the disk itself.
     fn sync(&self) -> Result<()>;
 
-    /// The facts kept for the dataset with this identity.
-    fn facts(&self, identity: Uuid) -> Result<Facts>;
+    /// The facts kept for the dataset at `path`.
+    fn facts(&self, path: &str) -> Result<Facts>;
 
-    /// Keeps facts for a dataset, durably.
-    fn set_facts(&self, identity: Uuid, facts: &Facts) -> Result<()>;
+    /// Keeps facts for the dataset at `path`, durably. Nothing to know is kept as nothing at all.
+    fn set_facts(&self, path: &str, facts: &Facts) -> Result<()>;
 
     /// Forgets the facts of a dataset that is gone.
     fn drop_facts(&self, identity: Uuid) -> Result<()>;
 
-    /// Identities for which facts are kept.
-    fn facts_kept(&self) -> Result<Vec<Uuid>>;
+    /// The files that facts are kept in; none where they are kept with the datasets.
+    fn facts_files(&self) -> Result<Vec<FactsFile>>;
 
     /// Roots that were adopted where they lie: name to path.
     fn adopted(&self) -> Result<BTreeMap<String, String>>;
@@ -135,19 +153,18 @@ pub trait Store {
     /// Chooses it, durably.
     fn set_loader(&self, name: &str) -> Result<()>;
 
-    /// A detached mount of the dataset at `path`, for an alternate root.
-    fn mount(&self, path: &str) -> Result<std::os::fd::OwnedFd>;
+    /// Detached mounts for an alternate root: the dataset at `path` first, then what is nested in it and cannot be seen
+    /// through it, each with its place below the first.
+    fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>>;
+
+    /// The line of fstab(5) that mounts the shared dataset, without its end.
+    fn shared_line(&self) -> String;
 
     /// Whether a mount from mountinfo shows the dataset at `path` of this store.
     fn is_mount_of(&self, mount: &crate::sys::mountinfo::Mount, path: &str) -> bool;
 
     /// Roots that `init` can adopt: paths where a Linux root seems to be, the running one first.
     fn candidates(&self) -> Result<Vec<String>>;
-
-    /// Whether the tool's own directory is there: `init` came at least so far.
-    fn has_home(&self) -> bool {
-        self.top().exists(HOME)
-    }
 
     /// Refuses if the store's settings were written by a newer bootenv.
     fn may_change_settings(&self) -> Result<()>;

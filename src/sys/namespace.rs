@@ -35,18 +35,21 @@ pub fn lock_flags(shared: BorrowedFd<'_>, scratch: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// Puts detached mounts together: `root` at the top, the others on the given paths inside it. Returns
+/// Puts detached mounts together: the first at the top, the others on the given paths inside it. Returns
 /// the whole as one detached tree.
-pub fn assemble(root: BorrowedFd<'_>, below: &[(OwnedFd, &str)], scratch: &Path) -> Result<OwnedFd> {
+pub fn assemble(mounts: &[(OwnedFd, String)], scratch: &Path) -> Result<OwnedFd> {
     in_child("put the mounts together", || {
         private_namespace()?;
-        mount::attach(root, mount::place(scratch).map_err(at("open"))?.as_fd()).map_err(at("attach"))?;
-        for (fd, path) in below {
+        for (index, (fd, path)) in mounts.iter().enumerate() {
+            if index == 0 {
+                mount::attach(fd.as_fd(), mount::place(scratch).map_err(at("open"))?.as_fd()).map_err(at("attach"))?;
+                continue;
+            }
             use rustix::fs::{Mode, OFlags, ResolveFlags};
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let top = mount::place(scratch).map_err(at("open"))?;
-            let onto =
-                rustix::fs::openat2(&top, *path, flags, Mode::empty(), ResolveFlags::IN_ROOT).map_err(at("open"))?;
+            let onto = rustix::fs::openat2(&top, path.as_str(), flags, Mode::empty(), ResolveFlags::IN_ROOT)
+                .map_err(at("open"))?;
             mount::attach(fd.as_fd(), onto.as_fd()).map_err(at("attach"))?;
         }
         mount::clone_at(mount::place(scratch).map_err(at("open"))?.as_fd(), "", true).map_err(at("open_tree"))

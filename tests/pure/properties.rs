@@ -92,7 +92,7 @@ fn fstab_text() -> impl Strategy<Value = String> {
 }
 
 fn adapted(text: &str, add: bool) -> (String, Vec<String>) {
-    fstab::adapt(text, "1234-abcd", add).unwrap()
+    fstab::adapt(text, add.then_some("UUID=1234-abcd /var/shared btrfs subvol=SHARED 0 0")).unwrap()
 }
 
 proptest! {
@@ -144,7 +144,7 @@ proptest! {
     /// Whatever stands in the file: refused with its line, or adapted so that it still parses.
     #[test]
     fn any_text_as_fstab(text in prop_oneof![any::<String>(), "[ -~\t\n\u{a0}\u{b}\u{c}]{0,80}"]) {
-        match (fstab::parse(&text), fstab::adapt(&text, "u", true)) {
+        match (fstab::parse(&text), fstab::adapt(&text, Some("UUID=u /var/shared btrfs subvol=SHARED 0 0"))) {
             (Err(e), Err(_)) => {
                 prop_assert_eq!(e.kind, Kind::Refused);
                 prop_assert!(e.message.contains("line") && e.hint.is_some());

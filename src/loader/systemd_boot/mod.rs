@@ -370,7 +370,8 @@ impl Loader for SystemdBoot {
         };
         let menu = self.menu(&state);
         // The loader does not see whether the root is there, but it matters what comes of it.
-        let there = |be: &str| state.of(be).is_some_and(|(_, conf)| self.store.top().exists(&conf.entry.path));
+        let there =
+            |be: &str| state.of(be).is_some_and(|(_, conf)| self.store.taken(&conf.entry.path).unwrap_or(false));
         let be = |item: Option<&rules::Item>| item.filter(|i| i.loads)?.be.clone().filter(|be| there(be));
         NextBoot {
             default: be(rules::default(&menu, &asks)),

@@ -6,7 +6,7 @@
 mod bulk;
 mod read;
 
-use super::{About, Contents, HOME, ROOT, SHARED, Store, facts};
+use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store, facts};
 use crate::domain::{Facts, StoreInfo};
 use crate::error::{Doing, Error, Result};
 use crate::sys::loopdev::LoopDevice;
@@ -64,6 +64,10 @@ impl Btrfs {
         btrfs_uapi::inode::lookup_path_rootid(tree.fd()).doing(format_args!("cannot ask about the subvolume {path}"))
     }
 
+    fn must_identify(&self, path: &str) -> Result<Uuid> {
+        self.identity(path)?.ok_or_else(|| Error::not_found(format!("{path} is gone")))
+    }
+
     fn snapshot_one(&self, from: &str, to: &str, readonly: bool) -> Result<()> {
         let source = self.top.sub(from)?;
         let (dir, leaf) = to.rsplit_once('/').unwrap_or(("", to));
@@ -109,12 +113,20 @@ impl Store for Btrfs {
         read::Reader::new(self, about)?.contents()
     }
 
-    fn top(&self) -> &Tree {
-        &self.top
-    }
-
     fn home(&self) -> Result<Tree> {
         self.top.sub(HOME)
+    }
+
+    fn has_home(&self) -> bool {
+        self.top.exists(HOME)
+    }
+
+    fn make_home(&self) -> Result<()> {
+        self.top.make_dir(HOME, 0o755)
+    }
+
+    fn taken(&self, path: &str) -> Result<bool> {
+        Ok(self.top.kind(path)?.is_some())
     }
 
     fn tree(&self, path: &str) -> Result<Tree> {
@@ -236,12 +248,12 @@ impl Store for Btrfs {
         rustix::fs::syncfs(self.top.fd()).doing("cannot sync the store")
     }
 
-    fn facts(&self, identity: Uuid) -> Result<Facts> {
-        facts::read(&self.home()?, identity)
+    fn facts(&self, path: &str) -> Result<Facts> {
+        facts::read(&self.home()?, self.must_identify(path)?)
     }
 
-    fn set_facts(&self, identity: Uuid, facts: &Facts) -> Result<()> {
-        facts::write(&self.home()?, identity, facts)
+    fn set_facts(&self, path: &str, facts: &Facts) -> Result<()> {
+        facts::write(&self.home()?, self.must_identify(path)?, facts)
     }
 
     fn drop_facts(&self, identity: Uuid) -> Result<()> {
@@ -256,8 +268,8 @@ impl Store for Btrfs {
         facts.iter().try_for_each(|f| facts::may_change(f))
     }
 
-    fn facts_kept(&self) -> Result<Vec<Uuid>> {
-        facts::kept(&self.home()?)
+    fn facts_files(&self) -> Result<Vec<FactsFile>> {
+        facts::files(&self.home()?)
     }
 
     fn adopted(&self) -> Result<BTreeMap<String, String>> {
@@ -279,10 +291,15 @@ impl Store for Btrfs {
         facts::set_loader(&self.home()?, name)
     }
 
-    fn mount(&self, path: &str) -> Result<OwnedFd> {
+    fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>> {
         // By number: fsconfig(2) takes no string longer than 255 bytes, and the path may be.
         let id = self.subvolume_id(path)?.to_string();
-        crate::sys::mount::detached("btrfs", &self.device, &[("subvolid", &id)], false)
+        let mount = crate::sys::mount::detached("btrfs", &self.device, &[("subvolid", &id)], false)?;
+        Ok(vec![(mount, String::new())])
+    }
+
+    fn shared_line(&self) -> String {
+        format!("UUID={} /var/shared btrfs subvol={SHARED} 0 0", self.uuid)
     }
 
     fn is_mount_of(&self, mount: &Mount, path: &str) -> bool {

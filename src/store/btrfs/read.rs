@@ -53,7 +53,7 @@ pub(super) fn subvolumes(store: &Btrfs) -> Result<Subvolumes> {
         min_transid: 0,
         max_transid: u64::MAX,
     };
-    tree_search_v2(store.top().fd(), filter, Some(SEARCH_BUFFER), |header, data| {
+    tree_search_v2(store.top.fd(), filter, Some(SEARCH_BUFFER), |header, data| {
         let id = header.objectid;
         if header.item_type == ROOT_ITEM_KEY
             && let Some(item) = RootItem::parse(data)
@@ -101,7 +101,7 @@ pub(super) fn nested(store: &Btrfs, all: &Subvolumes, id: u64, base: &str) -> Re
     };
     let mut paths = Vec::new();
     for candidate in all.0.iter().filter(|c| inside(c)) {
-        let full = btrfs_uapi::inode::subvolid_resolve(store.top().fd(), candidate.id).map_err(|e| match e {
+        let full = btrfs_uapi::inode::subvolid_resolve(store.top.fd(), candidate.id).map_err(|e| match e {
             // The library gives paths as text only.
             nix::errno::Errno::EINVAL => {
                 Error::refused(format!("a subvolume nested in {base} has a name that is not UTF-8")).hint("rename it")
@@ -122,7 +122,7 @@ pub(super) fn nested(store: &Btrfs, all: &Subvolumes, id: u64, base: &str) -> Re
 
 /// Bytes each subvolume alone holds, if quotas are on. They are never turned on for this.
 fn exclusive(store: &Btrfs) -> HashMap<u64, u64> {
-    let list = btrfs_uapi::quota::qgroup_list(store.top().fd()).map(|l| l.qgroups).unwrap_or_default();
+    let list = btrfs_uapi::quota::qgroup_list(store.top.fd()).map(|l| l.qgroups).unwrap_or_default();
     list.into_iter().filter(|q| q.qgroupid >> 48 == 0).map(|q| (q.qgroupid, q.excl)).collect()
 }
 
@@ -130,8 +130,8 @@ fn exclusive(store: &Btrfs) -> HashMap<u64, u64> {
 /// sweep: there each file is read by itself.
 fn all_facts(store: &Btrfs, home: &Tree, attention: &mut Vec<String>) -> Result<HashMap<Uuid, Facts>> {
     let Ok(dir) = home.sub(facts::DIR) else { return Ok(HashMap::new()) };
-    let files = match store.top().exists("etc") {
-        false => bulk::files(store.top(), &dir)?,
+    let files = match store.top.exists("etc") {
+        false => bulk::files(&store.top, &dir)?,
         true => {
             let names = home.list(facts::DIR)?;
             names.into_iter().filter_map(|n| Some((n.into_string().ok()?, None))).collect()
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
 
     /// Puts it together.
     pub(super) fn contents(mut self) -> Result<Contents> {
-        let root_dir = rustix::fs::fstat(self.store.top().sub(ROOT)?.fd()).map(|s| s.st_ino).ok();
+        let root_dir = rustix::fs::fstat(self.store.top.sub(ROOT)?.fd()).map(|s| s.st_ino).ok();
         let all = std::mem::replace(&mut self.all, Subvolumes(Vec::new()));
         // Ids only grow: they order what was made within one second.
         let mut found: Vec<&Subvolume> =
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
                 self.attention.push(format!("{ROOT}/{name} is a snapshot of no boot environment: rename it to use it"));
             }
         }
-        Ok(Contents { bes, shared: self.store.top().exists(SHARED), attention: self.attention })
+        Ok(Contents { bes, shared: self.store.top.exists(SHARED), attention: self.attention })
     }
 
     fn left_alone(&mut self, shown: &str, what: &str) {
@@ -258,7 +258,7 @@ impl<'a> Reader<'a> {
 
     /// The top-level subvolume, which no item of the root tree refers to.
     fn top_level(&self) -> Result<Subvolume> {
-        let info = subvolume::subvolume_info_by_id(self.store.top().fd(), TOP_LEVEL)
+        let info = subvolume::subvolume_info_by_id(self.store.top.fd(), TOP_LEVEL)
             .doing("cannot ask about the top-level subvolume")?;
         Ok(Subvolume {
             id: TOP_LEVEL,
