@@ -82,7 +82,7 @@ fn lane(vm: &Path) -> bool {
         drive("scratch0", &scratch[0], false),
         drive("scratch1", &scratch[1], false),
     ];
-    let options = Options { memory_mib: 2048, total: 3 * HOUR, ..Options::default() };
+    let options = Options { memory_mib: 2048, command: HOUR / 6, total: 3 * HOUR, ..Options::default() };
     let mut machine = Machine::power_on(boot, drives, options);
     println!("booted in {:.0?}", machine.boot_time);
     machine.ok(&format!("tar -xPf /dev/disk/by-id/virtio-parcel && mkdir -p '{SCRATCH}' && touch '{BINARY}'"));
