@@ -110,17 +110,17 @@ fn able(options: &Options) -> Result<PathBuf, String> {
 fn built_root() -> Result<PathBuf, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/machine/build-root.sh");
     eprintln!("bench: {script}");
-    let path = output(&words([&"sh", &script]))?;
+    let path = output(&words([&"sh", &script, &"btrfs"]))?;
     Ok(PathBuf::from(path.trim()))
 }
 
-/// The newest root in the cache, of whatever recipe.
+/// The newest Btrfs root in the cache, of whatever recipe.
 fn cached_root() -> Option<PathBuf> {
     let cache = std::env::var_os("BOOTENV_CACHE").map_or_else(|| "/var/cache/bootenv-test".into(), PathBuf::from);
     let tars = std::fs::read_dir(&cache).into_iter().flatten().flatten().map(|e| e.path());
     let whole = |p: &PathBuf| {
         p.extension().is_some_and(|e| e == "tar")
-            && p.file_name().is_some_and(|n| !n.as_encoded_bytes().starts_with(b"."))
+            && p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("root-trixie-btrfs-"))
     };
     tars.filter(whole).max_by_key(|p| p.metadata().and_then(|m| m.modified()).ok())
 }

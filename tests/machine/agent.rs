@@ -9,6 +9,11 @@ pub enum Event {
         boot_id: String,
         agent_id: String,
     },
+    /// What a command that is followed has printed.
+    Line {
+        id: u64,
+        text: String,
+    },
     Done {
         id: u64,
         status: i32,
@@ -23,6 +28,11 @@ pub enum Event {
 
 /// One line from the guest. `None` for anything else, such as the half of a line a reset left.
 pub fn parse(line: &[u8]) -> Option<Event> {
+    if let Some(rest) = line.strip_prefix(b"LINE ") {
+        let space = rest.iter().position(|byte| *byte == b' ')?;
+        let id = std::str::from_utf8(&rest[..space]).ok()?.parse().ok()?;
+        return Some(Event::Line { id, text: String::from_utf8_lossy(&rest[space + 1..]).into_owned() });
+    }
     let line = std::str::from_utf8(line).ok()?;
     match line.split(' ').collect::<Vec<_>>()[..] {
         ["HELLO", boot_id, agent_id] => {
@@ -38,9 +48,9 @@ pub fn parse(line: &[u8]) -> Option<Event> {
     }
 }
 
-/// The line that asks the guest for a command.
-pub fn request(id: u64, limit: Duration, command: &str) -> Vec<u8> {
-    format!("RUN {id} {} {}\n", limit.as_secs().max(1), encode(command.as_bytes())).into_bytes()
+/// The line that asks the guest for a command: `RUN` it, or `FOLLOW` what it prints.
+pub fn request(verb: &str, id: u64, limit: Duration, command: &str) -> Vec<u8> {
+    format!("{verb} {id} {} {}\n", limit.as_secs().max(1), encode(command.as_bytes())).into_bytes()
 }
 
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -95,4 +105,13 @@ fn a_line_cut_short_is_no_event() {
     assert_eq!(parse(b""), None);
     let done = Event::Done { id: 3, status: 1, stdout: b"abc".to_vec(), stderr: vec![] };
     assert_eq!(parse(b"DONE 3 1 YWJj -"), Some(done));
+}
+
+#[test]
+fn a_line_is_taken_as_it_is() {
+    let line = |text: &str| Some(Event::Line { id: 7, text: text.into() });
+    assert_eq!(parse(b"LINE 7  a b "), line(" a b "));
+    assert_eq!(parse(b"LINE 7 "), line(""));
+    assert_eq!(parse(b"LINE 7 \xff"), line("\u{fffd}"));
+    assert_eq!(parse(b"LINE 7"), None);
 }

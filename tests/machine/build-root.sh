@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the Debian root the machine tests boot, once, and prints the path of its tar.
+# Builds a Debian root that tests boot, once, and prints the path of its tar: build-root.sh btrfs|zfs
 #
 # The tar lives in a cache outside the checkout, under a key made from everything that goes into it.
 # Exit status 77 with "skipped: why" on standard error: it is not there and cannot be built here.
@@ -8,9 +8,25 @@ set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 cache=${BOOTENV_CACHE:-/var/cache/bootenv-test}
 suite=trixie
+kind=${1:-}
+components=main
 packages="systemd-sysv systemd udev dbus kmod libpam-systemd login passwd apt ca-certificates
     linux-image-cloud-amd64 initramfs-tools zstd btrfs-progs dosfstools acl attr
     grub-efi-amd64-bin grub-common systemd-boot-efi fdisk"
+case $kind in
+btrfs) ;;
+zfs)
+    # The module has to be built; the store lane runs in this root, and needs its tools there.
+    components=main,contrib
+    packages="$packages zfs-dkms zfsutils-linux zfs-initramfs busybox linux-headers-cloud-amd64
+        python3 strace util-linux e2fsprogs xz-utils mtools
+        systemd-boot efibootmgr"
+    ;;
+*)
+    echo "usage: build-root.sh btrfs|zfs" >&2
+    exit 2
+    ;;
+esac
 
 skip() {
     echo "skipped: $1" >&2
@@ -18,10 +34,10 @@ skip() {
 }
 
 key=$({
-    echo "$suite" $packages
+    echo "$suite" "$kind" $packages
     cat "$here/build-root.sh" "$here/guest/"*
 } | sha256sum | cut -c1-16)
-tar=$cache/root-$suite-$key.tar
+tar=$cache/root-$suite-$kind-$key.tar
 
 # The checksum is written last: without it the tar is not complete.
 usable() {
@@ -45,17 +61,17 @@ if usable; then
     exit 0
 fi
 
-log=$cache/root-$suite-$key.log
-tmp=$cache/.root-$suite-$key.$$.tar
+log=$cache/root-$suite-$kind-$key.log
+tmp=$cache/.root-$suite-$kind-$key.$$.tar
 trap 'rm -f "$tmp"' EXIT
 trap 'exit 1' INT TERM
 
-if ! mmdebstrap --mode=root --variant=minbase --components=main \
+if ! mmdebstrap --mode=root --variant=minbase --components="$components" \
     --include="$(echo $packages | tr ' ' ',')" \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --skip=cleanup/reproducible/machine-id \
-    --customize-hook="sh '$here/guest/setup.sh' \"\$1\"" \
+    --customize-hook="sh '$here/guest/setup.sh' \"\$1\" $kind" \
     "$suite" "$tmp" >"$log" 2>&1; then
     tail -n 20 "$log" >&2
     if grep -qiE 'temporary failure|could not resolve|could not connect|failed to fetch|network is unreachable|connection (timed out|failed|refused)' "$log"; then

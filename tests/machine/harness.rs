@@ -1,4 +1,4 @@
-//! Machines: QEMU with UEFI firmware, a disk, and the test agent inside on a virtio-serial port.
+//! Machines: QEMU with UEFI firmware or a kernel of its own, disks, and the test agent inside on a virtio-serial port.
 //!
 //! Everything here panics when it fails, for it is only ever called by tests. A panic prints the end of the serial
 //! log, and dropping a `Machine` kills the QEMU it started and removes its files.
@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::agent::{self, Event};
 use crate::disk::Disk;
-use crate::qemu;
+use crate::qemu::{self, Boot, Drive};
+use crate::recipe;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -49,7 +50,8 @@ impl Output {
 }
 
 pub struct Machine<'disk> {
-    disk: &'disk Disk,
+    start: Boot,
+    drives: Vec<Drive<'disk>>,
     qemu: Arc<Mutex<Child>>,
     agent: UnixStream,
     events: Receiver<Event>,
@@ -67,26 +69,30 @@ pub fn missing() -> Option<String> {
     if qemu::firmware().is_none() {
         return Some("the UEFI firmware (ovmf) is not installed".into());
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
-    ["qemu-system-x86_64", "setpriv", "sfdisk", "mkfs.fat", "mcopy", "mkfs.btrfs", "grub-mkimage"]
-        .into_iter()
-        .find(|name| !found(name))
-        .map(|name| format!("{name} is not installed"))
+    recipe::lacks(&["qemu-system-x86_64", "setpriv", "sfdisk", "mkfs.fat", "mcopy", "mkfs.btrfs", "grub-mkimage"])
 }
 
 impl<'disk> Machine<'disk> {
-    /// Powers a machine on and waits for the agent.
+    /// Powers a machine on that boots from `disk`, and waits for the agent.
     pub fn boot(disk: &'disk Disk, options: Options) -> Self {
+        let drive = Drive { name: "disk".into(), path: disk.path(), throw_away: false };
+        Machine::power_on(Boot::Firmware, vec![drive], options)
+    }
+
+    /// Powers a machine on and waits for the agent.
+    pub fn power_on(start: Boot, drives: Vec<Drive<'disk>>, options: Options) -> Self {
         let started = Instant::now();
         let dir = tempfile::Builder::new().prefix("bootenv-machine-").tempdir().unwrap();
-        let (_, vars) = qemu::firmware().expect("ovmf is installed");
-        std::fs::copy(vars, dir.path().join("vars.fd")).unwrap();
+        if matches!(start, Boot::Firmware) {
+            let (_, vars) = qemu::firmware().expect("ovmf is installed");
+            std::fs::copy(vars, dir.path().join("vars.fd")).unwrap();
+        }
 
         let (sender, events) = channel();
-        let (child, agent) = qemu::start(disk.path(), options.memory_mib, dir.path(), sender);
+        let (child, agent) = qemu::start(&start, &drives, options.memory_mib, dir.path(), sender);
         let mut machine = Machine {
-            disk,
+            start,
+            drives,
             qemu: Arc::new(Mutex::new(child)),
             agent,
             events,
@@ -109,14 +115,26 @@ impl<'disk> Machine<'disk> {
 
     /// `run`, with a time limit of its own. The guest ends the command first; only a guest that does not is an error.
     pub fn run_for(&mut self, command: &str, limit: Duration) -> Output {
-        let id = self.send(command, limit);
+        let id = self.send("RUN", command, limit);
+        self.wait_done(id, command, limit, |_| {})
+    }
+
+    /// Runs a command, hands each line it prints to `line` at once, and gives its exit status. It is not done before
+    /// everything that holds its standard output is.
+    pub fn follow(&mut self, command: &str, limit: Duration, line: impl FnMut(&str)) -> i32 {
+        let id = self.send("FOLLOW", command, limit);
+        self.wait_done(id, command, limit, line).status
+    }
+
+    fn wait_done(&mut self, id: u64, command: &str, limit: Duration, mut line: impl FnMut(&str)) -> Output {
         let until = Instant::now() + limit + Duration::from_secs(30);
         loop {
             match self.next_event(until, &format!("the answer to: {command}")) {
                 Event::Done { id: done, status, stdout, stderr } if done == id => {
                     return Output { status, stdout, stderr };
                 }
-                Event::Done { .. } => {}
+                Event::Line { id: of, text } if of == id => line(&text),
+                Event::Done { .. } | Event::Line { .. } => {}
                 Event::Hello { boot_id, .. } => panic!("the agent started anew (boot {boot_id}) during: {command}"),
                 Event::Ended { reset } => panic!("the machine went down (reset: {reset}) during: {command}"),
             }
@@ -134,14 +152,14 @@ impl<'disk> Machine<'disk> {
     /// Runs a command that ends in a reset, a reboot or a kexec, and waits for the next boot's agent.
     pub fn expect_reset_by(&mut self, command: &str) {
         let started = Instant::now();
-        self.send(command, self.options.command);
+        self.send("RUN", command, self.options.command);
         self.wait_boot_since(started);
     }
 
     /// Runs a command that ends in a soft-reboot or anything else that starts a new agent under the same kernel.
     pub fn expect_new_agent_by(&mut self, command: &str) {
         let started = Instant::now();
-        self.send(command, self.options.command);
+        self.send("RUN", command, self.options.command);
         match self.next_hello(started) {
             id if id == self.boot_id => self.boot_time = started.elapsed(),
             id => panic!("a new kernel was booted ({id}), not only a new agent started"),
@@ -167,12 +185,12 @@ impl<'disk> Machine<'disk> {
 
     /// An orderly shutdown.
     pub fn power_off(mut self) {
-        self.send("systemctl poweroff", self.options.command);
+        self.send("RUN", "systemctl poweroff", self.options.command);
         let until = Instant::now() + self.options.boot;
         loop {
             match self.next_event(until, "power off") {
                 Event::Ended { reset } => break assert!(!reset, "a reset instead of power off"),
-                Event::Hello { .. } | Event::Done { .. } => {}
+                Event::Hello { .. } | Event::Done { .. } | Event::Line { .. } => {}
             }
         }
         self.qemu.lock().unwrap().wait().unwrap();
@@ -189,10 +207,10 @@ impl<'disk> Machine<'disk> {
         String::from_utf8_lossy(&log).into_owned()
     }
 
-    fn send(&mut self, command: &str, limit: Duration) -> u64 {
+    fn send(&mut self, verb: &str, command: &str, limit: Duration) -> u64 {
         let id = self.next_command;
         self.next_command += 1;
-        let message = agent::request(id, limit, command);
+        let message = agent::request(verb, id, limit, command);
         std::io::Write::write_all(&mut self.agent, &message).expect("the agent port takes a command");
         id
     }
@@ -214,8 +232,8 @@ impl<'disk> Machine<'disk> {
                 Event::Hello { boot_id, .. } => return boot_id,
                 Event::Ended { reset: true } => self.restart(),
                 Event::Ended { reset: false } => panic!("the machine powered off instead of booting"),
-                // The answer to a command that was sent before is of no interest any more.
-                Event::Done { .. } => {}
+                // What is said about a command that was sent before is of no interest any more.
+                Event::Done { .. } | Event::Line { .. } => {}
             }
         }
     }
@@ -236,7 +254,7 @@ impl<'disk> Machine<'disk> {
         let _ = child.kill();
         let _ = child.wait();
         let (sender, events) = channel();
-        (*child, self.agent) = qemu::start(self.disk.path(), self.options.memory_mib, self.dir.path(), sender);
+        (*child, self.agent) = qemu::start(&self.start, &self.drives, self.options.memory_mib, self.dir.path(), sender);
         self.events = events;
     }
 }
@@ -245,6 +263,8 @@ impl Drop for Machine<'_> {
     fn drop(&mut self) {
         qemu::kill(&self.qemu);
         if std::thread::panicking() {
+            let said = std::fs::read_to_string(self.dir.path().join("qemu.log")).unwrap_or_default();
+            eprintln!("--- what QEMU said ---\n{said}");
             let log = self.serial_log();
             let lines: Vec<&str> = log.lines().collect();
             eprintln!("--- the end of the serial log ---");

@@ -5,7 +5,9 @@ mod agent;
 mod disk;
 #[allow(dead_code)]
 mod harness;
+#[allow(dead_code)] // only the zfs lane boots without firmware
 mod qemu;
+mod recipe;
 mod rig;
 mod switching;
 mod systemd_boot;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, Weak};
@@ -23,12 +23,36 @@ pub fn firmware() -> Option<(&'static Path, &'static Path)> {
     paths.into_iter().find(|(code, vars)| code.exists() && vars.exists())
 }
 
+/// How a machine comes up.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// By UEFI firmware, from the first drive.
+    Firmware,
+    /// Straight into a kernel.
+    Kernel { kernel: PathBuf, initrd: PathBuf, arguments: String },
+}
+
+/// A disk of a machine, which the guest finds as `/dev/disk/by-id/virtio-NAME`.
+#[derive(Clone, Debug)]
+pub struct Drive<'disk> {
+    pub name: String,
+    pub path: &'disk Path,
+    /// What the guest writes is forgotten at its next reset.
+    pub throw_away: bool,
+}
+
 /// Starts QEMU with its files in `dir`. What it and the agent in it say goes to `events`; the stream
 /// takes commands for the agent.
-pub fn start(disk: &Path, memory_mib: u32, dir: &Path, events: Sender<Event>) -> (Child, UnixStream) {
+pub fn start(
+    boot: &Boot,
+    drives: &[Drive<'_>],
+    memory_mib: u32,
+    dir: &Path,
+    events: Sender<Event>,
+) -> (Child, UnixStream) {
     let socket = dir.join("agent");
     let _ = std::fs::remove_file(&socket);
-    let mut child = command(disk, memory_mib, dir, &socket).spawn().expect("QEMU starts");
+    let mut child = command(boot, drives, memory_mib, dir, &socket).spawn().expect("QEMU starts");
     let (mut control, said) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let stream = match connect(&socket, &mut child) {
         Ok(stream) => stream,
@@ -51,8 +75,7 @@ pub fn start(disk: &Path, memory_mib: u32, dir: &Path, events: Sender<Event>) ->
     (child, stream)
 }
 
-fn command(disk: &Path, memory_mib: u32, dir: &Path, socket: &Path) -> Command {
-    let (code, _) = firmware().expect("ovmf is installed");
+fn command(boot: &Boot, drives: &[Drive<'_>], memory_mib: u32, dir: &Path, socket: &Path) -> Command {
     let path = |name: &str| dir.join(name).display().to_string();
     // setpriv becomes QEMU (same pid) and has the kernel end it with the thread that started it, so
     // that a test program that is killed leaves none behind.
@@ -64,13 +87,26 @@ fn command(disk: &Path, memory_mib: u32, dir: &Path, socket: &Path) -> Command {
     // ("Oops: int3" in the guest, more so on a busy host), and they are hardly faster.
     command.args(["-cpu", "max,la57=off", "-smp", "1", "-m", &memory_mib.to_string()]);
     command.args(["-nodefaults", "-display", "none", "-nic", "none", "-qmp", "stdio", "-no-reboot"]);
-    command.args(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", code.display())]);
-    command.args(["-drive", &format!("if=pflash,unit=1,format=raw,file={}", path("vars.fd"))]);
+    match boot {
+        Boot::Firmware => {
+            let (code, _) = firmware().expect("ovmf is installed");
+            command.args(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", code.display())]);
+            command.args(["-drive", &format!("if=pflash,unit=1,format=raw,file={}", path("vars.fd"))]);
+        }
+        Boot::Kernel { kernel, initrd, arguments } => {
+            command.arg("-kernel").arg(kernel).arg("-initrd").arg(initrd).args(["-append", arguments]);
+        }
+    }
     // "unsafe": the guest's flushes need not reach the host's disk. What it has written survives QEMU
     // in the host's page cache, which is all that killing QEMU can take away.
-    let disk = disk.display();
-    command.args(["-drive", &format!("if=none,id=disk,format=raw,discard=unmap,cache=unsafe,file={disk}")]);
-    command.args(["-device", "virtio-blk-pci,drive=disk,bootindex=0", "-device", "virtio-rng-pci"]);
+    for (index, Drive { name, path, throw_away }) in drives.iter().enumerate() {
+        let snapshot = if *throw_away { "on" } else { "off" };
+        let options = format!("if=none,id=drive{index},format=raw,discard=unmap,cache=unsafe,snapshot={snapshot}");
+        command.args(["-drive", &format!("{options},file={}", path.display())]);
+        let order = if index == 0 && matches!(boot, Boot::Firmware) { ",bootindex=0" } else { "" };
+        command.args(["-device", &format!("virtio-blk-pci,drive=drive{index},serial={name}{order}")]);
+    }
+    command.args(["-device", "virtio-rng-pci"]);
     command.args(["-chardev", &format!("file,id=serial,append=on,path={}", path("serial.log"))]);
     command.args(["-serial", "chardev:serial"]);
     command.args(["-chardev", &format!("socket,id=agent,server=on,wait=off,path={}", socket.display())]);

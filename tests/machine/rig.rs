@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::disk::{Disk, Mounted};
-use crate::{harness, run};
+use crate::{harness, recipe, run};
 
 /// Built into BOOTX64.EFI, because nothing can be loaded from a disk that has only the image.
 const MODULES: &str = "part_gpt part_msdos fat btrfs normal configfile loadenv search search_fs_uuid search_fs_file \
@@ -23,17 +23,7 @@ pub fn root_tar() -> Option<PathBuf> {
         eprintln!("skipped: {why}");
         return None;
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/machine/build-root.sh");
-    let out = Command::new(&script).output().expect("build-root.sh runs");
-    let said = String::from_utf8_lossy(&out.stderr);
-    match out.status.code() {
-        Some(0) => Some(String::from_utf8(out.stdout).unwrap().trim_end().into()),
-        Some(77) => {
-            eprint!("{said}");
-            None
-        }
-        _ => panic!("{}: {}\n{said}", script.display(), out.status),
-    }
+    recipe::made_by("build-root.sh", "btrfs")
 }
 
 /// A directory for images. They are sparse, but some 600 MB of them is real: not always for /tmp's tmpfs.

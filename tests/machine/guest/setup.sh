@@ -1,8 +1,9 @@
 #!/bin/sh
-# Runs on the host with the new root as $1, after the packages are installed and before the final
-# update-initramfs: turns a plain Debian into one that boots fast under emulation and has the agent.
+# Runs on the host with the new root as $1 and its kind (btrfs, zfs) as $2, after the packages are installed and before
+# the final update-initramfs: turns a plain Debian into one that boots fast under emulation and has the agent.
 set -eu
 root=$1
+kind=$2
 guest=$(dirname "$0")
 
 install -D -m 755 "$guest/bootenv-test-agent" "$root/usr/local/lib/bootenv-test-agent"
@@ -44,6 +45,8 @@ DefaultDeviceTimeoutSec=240s
 # A test that reboots does not wait for stragglers.
 DefaultTimeoutStopSec=20s
 CONF
+
+[ "$kind" != zfs ] || sh "$guest/setup-zfs.sh" "$root"
 
 # An initrd with what these machines have: a virtio disk, Btrfs, and the FAT of the ESP.
 mkdir -p "$root/etc/initramfs-tools/conf.d"
