@@ -1,5 +1,6 @@
 //! The only code that touches the kernel: mounts, namespaces, ioctls, loop devices, durable writes, locks.
 
+pub mod child;
 pub mod copy;
 pub mod loopdev;
 pub mod mount;
