@@ -7,3 +7,5 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod tree;
+#[cfg(feature = "zfs")]
+pub mod zfs;
