@@ -1,6 +1,7 @@
 //! Copying trees with `cp` and `tar`: both keep owners, modes, ACLs, extended attributes, hard links, holes,
 //! sockets and times, and `cp` reflinks where the filesystem can. We only watch and count.
 
+use super::child::tied;
 use crate::error::{Doing, Error, Result};
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -66,21 +67,6 @@ fn cp() -> Command {
     // --one-file-system does not stop at subvolumes we want, so it is not used: callers name what they copy.
     command.args(["--archive", "--verbose", "--reflink=auto", "--sparse=auto"]);
     command
-}
-
-/// Ends the command when we end, however we do: a copy must not go on after recovery has begun to clear up behind it.
-#[allow(unsafe_code)]
-fn tied(command: &mut Command) -> &mut Command {
-    use std::os::unix::process::CommandExt;
-    let end_with_parent = || {
-        // SAFETY: prctl(2) with PR_SET_PDEATHSIG changes an attribute of the calling process, and nothing else.
-        match unsafe { nix::libc::prctl(nix::libc::PR_SET_PDEATHSIG, nix::libc::SIGKILL) } {
-            0 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        }
-    };
-    // SAFETY: the closure makes one system call and allocates nothing.
-    unsafe { command.pre_exec(end_with_parent) }
 }
 
 /// Runs a command that prints a line for every file it is done with.

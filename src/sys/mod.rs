@@ -1,5 +1,6 @@
 //! The only code that touches the kernel: mounts, namespaces, ioctls, loop devices, EFI variables, durable writes, locks.
 
+pub mod child;
 pub mod copy;
 pub mod efivar;
 pub mod loopdev;
@@ -7,3 +8,5 @@ pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
 pub mod tree;
+#[cfg(feature = "zfs")]
+pub mod zfs;

@@ -16,6 +16,19 @@ use std::path::Path;
 
 /// Mounts `device` detached. `options` are filesystem options (`subvolid=5`); `readonly` asks for a read-only filesystem.
 pub fn detached(fstype: &str, device: &Path, options: &[(&str, &str)], readonly: bool) -> Result<OwnedFd> {
+    let super_flags: &[&str] = if readonly { &["ro"] } else { &[] };
+    detached_with(fstype, device, options, super_flags, readonly)
+}
+
+/// `detached`, with the flags of the filesystem (`ro`) told apart from whether this mount of it is read-only.
+/// The errno is kept.
+pub fn detached_with(
+    fstype: &str,
+    device: &Path,
+    options: &[(&str, &str)],
+    super_flags: &[&str],
+    readonly: bool,
+) -> Result<OwnedFd> {
     let fs = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
         rustix::io::Errno::NODEV => {
             Error::failed(format!("this kernel has no {fstype}")).hint(format!("try `modprobe {fstype}`"))
@@ -28,15 +41,17 @@ pub fn detached(fstype: &str, device: &Path, options: &[(&str, &str)], readonly:
         for (key, value) in options {
             fsconfig_set_string(&fs, *key, *value)?;
         }
-        if readonly {
-            fsconfig_set_flag(&fs, "ro")?;
+        for flag in super_flags {
+            fsconfig_set_flag(&fs, *flag)?;
         }
         fsconfig_create(&fs)
     };
     if let Err(e) = configure() {
         let told = kernel_words(&fs);
         let told = if told.is_empty() { crate::error::plain(&e.into()) } else { told };
-        return Err(Error::failed(format!("cannot mount {} as {fstype}: {told}", device.display())));
+        let mut error = Error::failed(format!("cannot mount {} as {fstype}: {told}", device.display()));
+        error.errno = Some(e.raw_os_error());
+        return Err(error);
     }
     let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing_to("mount", device)

@@ -1,0 +1,31 @@
+//! Everything of OpenZFS that is the operating system's: its libraries, its commands, its mounts.
+//!
+//! Changes go through `libzfs_core` in this process: about ten times as fast as a `zfs` command each, and what
+//! a channel program changes is one transaction group. The library is opened at first use, so the same binary runs where
+//! there is no OpenZFS. Reading goes through one `zfs get` for all datasets: a channel program is no faster, and
+//! a synchronous one would hold up the pool.
+//!
+//! Every call that changes something returns when its transaction group is on disk, and with it everything that
+//! was written before in any dataset of the pool.
+//!
+//! Never `zfs rename` without `-u`: it mounts again what it found mounted, over `/` if that is where the dataset
+//! belongs. [`Lzc::rename`] leaves mounts alone.
+
+mod command;
+mod datasets;
+mod errors;
+mod library;
+mod lzc;
+mod mount;
+mod nvlist;
+mod pool;
+mod program;
+mod properties;
+
+pub use datasets::{Dataset, Kind, Setting, Source, below, some};
+pub use lzc::Lzc;
+pub use mount::detached;
+pub use nvlist::{List, Value};
+pub use pool::Pool;
+pub use program::{Limits, Step};
+pub use properties::{Canmount, Property, decode, encode, set_native};
