@@ -24,3 +24,5 @@ mod sequences;
 mod shared;
 mod stop;
 mod stores;
+#[cfg(feature = "zfs")]
+mod zfs_low;
