@@ -232,3 +232,11 @@ fn unopened(errno: c_int) -> Error {
     error.errno = Some(errno);
     error
 }
+
+#[test]
+fn without_the_module() {
+    if !std::path::Path::new("/dev/zfs").exists() {
+        let error = Lzc::open().unwrap_err();
+        assert!(error.hint.is_some_and(|h| h.contains("install")), "{}", error.message);
+    }
+}
