@@ -56,6 +56,9 @@
 //! Facts (descriptions) are TOML files named by the subvolume's UUID, outside every BE. A damaged one costs a
 //! description, never a BE. The origin of a BE is what Btrfs says its parent is.
 //!
+//! What ZFS needs of the operating system is `sys::zfs` (feature `zfs`, on by default): its libraries are opened when a
+//! pool is first used, so that the one binary starts everywhere.
+//!
 //! # What boots
 //!
 //! GRUB reads a Btrfs without replaying its log: what is only fsynced is invisible to it after a power cut. So the

@@ -177,3 +177,10 @@ fn the_manual_has_the_exit_statuses() {
         assert!(section.contains(&item), "{item}");
     }
 }
+
+#[test]
+fn the_binary_starts_where_there_is_no_openzfs() {
+    let linked = Command::new("ldd").arg(env!("CARGO_BIN_EXE_bootenv")).output().unwrap();
+    let linked = text(&linked.stdout);
+    assert!(linked.contains("libc.so") && !linked.contains("zfs") && !linked.contains("nvpair"), "{linked}");
+}

@@ -25,3 +25,5 @@ mod shared;
 mod stop;
 mod stores;
 mod systemd_boot;
+#[cfg(feature = "zfs")]
+mod zfs_low;

@@ -5,7 +5,7 @@
 
 use super::command::printed;
 use super::lzc::Lzc;
-use super::properties::{Canmount, decode};
+use super::properties::{Canmount, decode, set_readonly};
 use crate::error::{Error, Result};
 use std::collections::{BTreeMap, HashSet};
 
@@ -112,11 +112,17 @@ pub fn some(lzc: &Lzc, names: &[&str], user: &[&str]) -> Result<Vec<Dataset>> {
 }
 
 fn get(options: &[&str], names: &[&str], user: &[&str]) -> Result<Vec<Dataset>> {
-    let properties = [&NATIVE[..], user].concat();
+    let properties = in_order(user);
     let list = properties.join(",");
     let text =
         printed("zfs", &[&["get", "-Hp", "-o", "name,property,value,source"], options, &[&list], names].concat())?;
     parse(&text, &properties)
+}
+
+/// The properties in the order they are asked for. User properties come first: what may hold anything is then never
+/// the last of a dataset, where the next one is due.
+fn in_order<'a>(user: &[&'a str]) -> Vec<&'a str> {
+    [user, &NATIVE[..]].concat()
 }
 
 /// Reads what `zfs get` has printed: a line for each of `properties`, in this order, for each dataset.
@@ -161,8 +167,9 @@ fn parse(text: &str, properties: &[&str]) -> Result<Vec<Dataset>> {
 }
 
 fn dataset(name: &str, properties: &[&str], values: &[String]) -> Result<Dataset> {
+    let fields = |property: &str| values.get(properties.iter().position(|p| *p == property)?)?.rsplit_once('\t');
     let setting = |property: &str| {
-        let (value, source) = values.get(properties.iter().position(|p| *p == property)?)?.rsplit_once('\t')?;
+        let (value, source) = fields(property)?;
         let source = match source.strip_prefix("inherited from ") {
             Some(from) => Source::Inherited(from.into()),
             None if matches!(source, "local" | "received") => Source::Own,
@@ -195,10 +202,10 @@ fn dataset(name: &str, properties: &[&str], values: &[String]) -> Result<Dataset
         used_by_dataset: set(native("usedbydataset")?).map_or(Ok(0), |_| number("usedbydataset"))?,
         canmount: Canmount::parse(&native("canmount")?),
         mountpoint: setting("mountpoint").filter(|s| s.value != "-"),
-        readonly: native("readonly")? == "on",
+        readonly: fields("readonly").is_some_and(|(value, source)| set_readonly(value, source)),
         encrypted: !matches!(native("encryption")?.as_str(), "off" | "-"),
         locked: native("keystatus")? == "unavailable",
-        user: properties[NATIVE.len()..].iter().filter_map(own).collect(),
+        user: properties.iter().filter(|p| p.contains(':')).filter_map(own).collect(),
     })
 }
 
@@ -210,11 +217,11 @@ mod tests {
         let values =
             [kind, &guid.to_string(), "5", "1700000000", "-", "24576", "24576", "noauto", "/", "off", "off", "-"];
         let native = NATIVE.iter().zip(values).map(|(p, v)| format!("{name}\t{p}\t{v}\t-\n"));
-        native.collect::<String>() + &format!("{name}\torg.bootenv:note\t{note}\n{name}\torg.bootenv:x\t-\t-\n")
+        format!("{name}\torg.bootenv:x\t-\t-\n{name}\torg.bootenv:note\t{note}\n") + &native.collect::<String>()
     }
 
     fn read(text: &str) -> Vec<Dataset> {
-        parse(text, &[&NATIVE[..], &["org.bootenv:note", "org.bootenv:x"]].concat()).unwrap()
+        parse(text, &in_order(&["org.bootenv:x", "org.bootenv:note"])).unwrap()
     }
 
     #[test]
@@ -233,7 +240,7 @@ mod tests {
 
     #[test]
     fn values_that_look_like_lines() {
-        let evil = "x\nt/ROOT/a\tguid\t9\tlocal\nt/ROOT/b\ttype\tfilesystem\t-\n\n\ttail\tlocal";
+        let evil = "x\nt/ROOT/a\tguid\t9\tlocal\nt/ROOT/b\torg.bootenv:x\t-\t-\nt/ROOT/b\ttype\tfilesystem\t-\n\n\ttail\tlocal";
         let read = read(&(lines("t/ROOT/a", "filesystem", 1, evil) + &lines("t/ROOT/b", "filesystem", 2, "-\t-")));
         assert_eq!(read.iter().map(|d| d.guid).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(read[0].user["org.bootenv:note"], evil.strip_suffix("\tlocal").unwrap());

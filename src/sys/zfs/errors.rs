@@ -73,17 +73,20 @@ pub(super) fn told(act: Act, name: &str, errno: i32) -> Error {
             "there is no such dataset".into(),
             format!("see `zfs list -r -t all {pool}`; `zpool import` names pools that are not imported"),
         ),
-        libc::EEXIST => match act {
-            Act::Destroy => (
-                Kind::Refused,
-                "it has children, snapshots or clones".into(),
-                format!("destroy those first, or promote the clones: see `zfs list -r -t all -o name,origin {pool}`"),
-            ),
-            _ => (Kind::Refused, "it is there already".into(), "choose another name".into()),
-        },
-        libc::EXDEV if act == Act::Rollback => {
+        libc::EEXIST | libc::EXDEV if act == Act::Rollback => {
             (Kind::Refused, "that is not its latest snapshot".into(), "destroy the later snapshots first".into())
         }
+        libc::EEXIST => match act {
+            Act::Destroy if name.contains('@') => (
+                Kind::Refused,
+                "it has clones".into(),
+                format!("promote or destroy those first: see `zfs get clones {name}`"),
+            ),
+            Act::Destroy => {
+                (Kind::Refused, "it has children".into(), format!("destroy those first: see `zfs list -r {name}`"))
+            }
+            _ => (Kind::Refused, "it is there already".into(), "choose another name".into()),
+        },
         libc::EXDEV => (
             Kind::Refused,
             "that would lead into another pool or dataset".into(),
@@ -111,6 +114,11 @@ pub(super) fn told(act: Act, name: &str, errno: i32) -> Error {
             Kind::Failed,
             if errno == libc::ENOSPC { "the pool is full".into() } else { "its quota is used up".into() },
             "`bootenv destroy` a boot environment or a snapshot, then run this again".into(),
+        ),
+        libc::EAGAIN if act == Act::Rollback => (
+            Kind::Failed,
+            "the pool is suspended, or the snapshot was made in the same transaction group".into(),
+            format!("see `zpool status {pool}`"),
         ),
         // The kernel's word for a pool that has lost its devices.
         libc::EAGAIN | libc::EIO | libc::ENXIO => (

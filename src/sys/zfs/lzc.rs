@@ -7,6 +7,7 @@
 use super::errors::{Act, told};
 use super::library::{Library, library};
 use super::nvlist::{List, Nvlist, Value, c_string};
+use super::program::Limits;
 use super::properties::Property;
 use crate::error::{Error, Result};
 use nix::libc;
@@ -87,6 +88,7 @@ impl Lzc {
         let raw = c_string(name)?;
         // SAFETY: a string that lives through the call.
         self.call(Act::Destroy, name, || unsafe { (self.library.lzc_destroy)(raw.as_ptr()) })
+            .map_err(|e| self.explained(e, &[name]))
     }
 
     /// Destroys these snapshots of one pool, all or none. One that is not there is passed over.
@@ -96,7 +98,7 @@ impl Lzc {
         let mut errors = Nvlist::none()?;
         // SAFETY: a list that lives through the call, and a place for one. 0: now, not when holds and clones are gone.
         let errno = unsafe { (self.library.lzc_destroy_snaps)(list.raw(), 0, errors.place()) };
-        each(Act::Destroy, first, errno, &errors).map_err(|e| self.with_holds(e, names))
+        each(Act::Destroy, first, errno, &errors).map_err(|e| self.explained(e, names))
     }
 
     /// Renames a dataset, with what is below it, inside its pool. Mounts of it stay as they are.
@@ -162,19 +164,34 @@ impl Lzc {
         }
     }
 
-    /// The same error, with a hint that names who holds one of the snapshots.
-    pub(super) fn with_holds(&self, error: Error, names: &[&str]) -> Error {
+    /// What could not be destroyed because it is busy, with what makes it so where OpenZFS knows: holds on a snapshot,
+    /// and the snapshots of a filesystem, which are "busy" too.
+    pub(super) fn explained(&self, error: Error, names: &[&str]) -> Error {
         if error.errno != Some(libc::EBUSY) {
             return error;
         }
-        for name in names.iter().filter(|n| n.contains('@')) {
-            if let Ok(holds) = self.holds(name)
+        for name in names {
+            if !name.contains('@') {
+                if let Some(snapshot) = self.a_snapshot_of(name) {
+                    let mut refused = Error::refused(format!("cannot destroy {name}: it has snapshots: {snapshot}"))
+                        .hint("destroy its snapshots first; if they have clones, promote those");
+                    refused.errno = error.errno;
+                    return refused;
+                }
+            } else if let Ok(holds) = self.holds(name)
                 && let Some(tag) = holds.first()
             {
                 return error.hint(format!("it is held: `zfs release {tag} {name}` lets go of it"));
             }
         }
         error
+    }
+
+    fn a_snapshot_of(&self, name: &str) -> Option<String> {
+        const FIRST: &str = "args = ...; for s in zfs.list.snapshots(args['name']) do return s end";
+        let args = List::from([("name".into(), Value::Text(name.into()))]);
+        let result = self.program_nosync(name.split('/').next()?, FIRST, &args, Limits::default()).ok()?;
+        Some(result.get("return")?.text()?.to_string())
     }
 }
 
@@ -214,4 +231,12 @@ fn unopened(errno: c_int) -> Error {
     };
     error.errno = Some(errno);
     error
+}
+
+#[test]
+fn without_the_module() {
+    if !std::path::Path::new("/dev/zfs").exists() {
+        let error = Lzc::open().unwrap_err();
+        assert!(error.hint.is_some_and(|h| h.contains("install")), "{}", error.message);
+    }
 }

@@ -34,7 +34,8 @@ pub enum Step<'a> {
     Snapshot(&'a str),
     /// Destroys a snapshot, or a filesystem without children and snapshots. Busy while it is mounted anywhere.
     Destroy(&'a str),
-    /// Takes a filesystem back to its latest snapshot. Busy while it is mounted anywhere.
+    /// Takes a filesystem back to its latest snapshot, which must be of an earlier transaction group. Busy while it is
+    /// mounted anywhere.
     Rollback(&'a str),
     /// Makes a clone independent of its origin.
     Promote(&'a str),
@@ -109,12 +110,11 @@ impl Lzc {
             "promote" if errno == libc::EEXIST => clash(name, conflict),
             "promote" => told(Act::Promote, name, errno),
             "snapshot" => told(Act::Snapshot, name, errno),
-            "destroy" => told(Act::Destroy, name, errno),
+            "destroy" => self.explained(told(Act::Destroy, name, errno), &[name]),
             "rollback" => told(Act::Rollback, name, errno),
             "rename_snapshot" => told(Act::Rename, name, errno),
             _ => told(Act::Set, name, errno),
         };
-        let error = self.with_holds(error, &[name]);
         Err(match number("done") {
             Some(done) if done > 0 => error.context(format_args!("{done} of {} steps were done", steps.len())),
             _ => error,

@@ -113,9 +113,17 @@ pub fn set_native(dataset: &str, property: &str, value: &str) -> Result<()> {
     Err(failed("zfs", &result))
 }
 
-/// Whether the property `readonly` is on.
+/// Whether the property `readonly` of a dataset is on.
 pub(super) fn is_readonly(name: &str) -> Result<bool> {
-    Ok(printed("zfs", &["get", "-Hp", "-o", "value", "readonly", name])?.trim_end() == "on")
+    let text = printed("zfs", &["get", "-Hp", "-o", "value,source", "readonly", name])?;
+    let (value, source) = text.trim_end().split_once('\t').unwrap_or_default();
+    Ok(set_readonly(value, source))
+}
+
+/// The property behind what `zfs get readonly` prints: while a mount has been made with another option (`ro`, `rw`),
+/// that is printed instead, and the source is `temporary`.
+pub(super) fn set_readonly(value: &str, source: &str) -> bool {
+    (value == "on") != (source == "temporary")
 }
 
 #[cfg(test)]
