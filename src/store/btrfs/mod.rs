@@ -126,7 +126,7 @@ impl Store for Btrfs {
     }
 
     fn taken(&self, path: &str) -> Result<bool> {
-        Ok(self.top.kind(path)?.is_some())
+        Ok(path.is_empty() || self.top.kind(path)?.is_some())
     }
 
     fn tree(&self, path: &str) -> Result<Tree> {
