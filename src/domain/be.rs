@@ -111,6 +111,10 @@ pub struct StoreInfo {
     pub name: String,
     /// Identity of the filesystem or pool.
     pub uuid: String,
+    /// Whether a rollback takes the later snapshots of a BE with it.
+    pub rollback_takes_later: bool,
+    /// Whether GRUB can read kernels in it.
+    pub grub_reads: bool,
 }
 
 /// What the boot loader will do, read back from its own files.

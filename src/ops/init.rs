@@ -42,8 +42,18 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
     match &request.origin {
         Origin::Tree(from) => add.push(Step::Import { from: from.clone(), to: path.clone() }),
         Origin::Found(found) => {
-            let adopted = adopted_name(found, name);
-            if inventory.is_none_or(|i| i.find(&adopted).is_none()) {
+            // What lies where BEs lie is one already.
+            let there = found.strip_prefix(&be_path("")).and_then(|n| BeName::parse(n).ok());
+            let adopted = there.clone().unwrap_or_else(|| adopted_name(found, name));
+            if there.is_some() {
+                add.push(Step::Entry {
+                    be: adopted.to_string(),
+                    path: found.clone(),
+                    read: None,
+                    title: adopted.to_string(),
+                    fresh: true,
+                });
+            } else if inventory.is_none_or(|i| i.find(&adopted).is_none()) {
                 add.push(Step::Adopt { be: adopted.to_string(), path: found.clone() });
                 add.push(Step::Entry {
                     be: adopted.to_string(),

@@ -29,6 +29,17 @@ pub fn rollback(
     if let Some(at) = elsewhere {
         return Err(super::in_other_namespace(name, at));
     }
+    let later: Vec<String> =
+        be.snapshots.iter().skip_while(|s| s.name != *snap).skip(1).map(|s| format!("{name}@{}", s.name)).collect();
+    if inventory.store.rollback_takes_later && !later.is_empty() {
+        return Err(Error::refused(format!(
+            "a rollback to {name}@{snap} would take the later snapshots with it: {}",
+            later.join(", ")
+        ))
+        .hint(format!(
+            "destroy those first; or `bootenv create -e {name}@{snap} {name}-back` makes a boot environment from it"
+        )));
+    }
     let sees = inventory.menu.sight == Sight::Store;
     if !sees {
         inventory.must_know_next()?;

@@ -329,6 +329,7 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
             Some(_) => store.set_facts(path, was),
             None => Ok(()),
         },
+        Step::Exchange { place, with, was } => store.settle_exchange(place, with, *was),
         Step::Rename { from, to } if store.identity(from)?.is_none() && store.identity(to)?.is_some() => {
             store.rename(to, from)
         }

@@ -1,7 +1,7 @@
 //! Finishing or undoing what an earlier bootenv began.
 
 use super::execute::{Observer, World, apply_all, reached, undo_all};
-use super::journal;
+use super::{Step, journal};
 use crate::error::Result;
 
 /// Looks for a plan that was begun. If its commit was reached the rest is done, else what was added is undone. Returns
@@ -9,6 +9,9 @@ use crate::error::Result;
 pub fn recover(world: &World<'_>, observer: &mut dyn Observer) -> Result<Option<String>> {
     let home = world.store.home()?;
     let Some(plan) = journal::read(&home)? else { return Ok(None) };
+    if let Step::Exchange { place, with, was } = &plan.commit {
+        world.store.settle_exchange(place, with, *was)?;
+    }
     let told = if reached(world, &plan.commit)? {
         apply_all(world, &plan.remove, observer)?;
         format!("finished what was begun: {}", plan.request)

@@ -1,7 +1,7 @@
 //! Facts as TOML files in the tool's own directory, one per dataset, named by its identity.
 
 use super::FactsFile;
-use crate::domain::Facts;
+use crate::domain::{FORMAT, Facts};
 use crate::error::{Error, Result};
 use crate::sys::tree::Tree;
 use std::collections::{BTreeMap, HashMap};
@@ -10,8 +10,6 @@ use uuid::Uuid;
 /// Where they lie in the tool's own directory.
 pub const DIR: &str = "facts";
 const STORE: &str = "store.toml";
-/// The newest format this bootenv understands.
-const FORMAT: u32 = 1;
 
 fn file(identity: Uuid) -> String {
     format!("{DIR}/{identity}.toml")

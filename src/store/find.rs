@@ -1,6 +1,8 @@
-//! Finding the store: what `/` is on, a mounted Btrfs, a block device, or an image file.
+//! Finding the store: what `/` is on, a mounted Btrfs, a block device, an image file, a pool or a dataset.
 
 use super::btrfs::Btrfs;
+#[cfg(feature = "zfs")]
+use super::zfs::Zfs;
 use super::{HOME, Store};
 use crate::error::{Doing, Error, Result};
 use crate::sys::loopdev::LoopDevice;
@@ -36,11 +38,20 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
         let mount = mount_of(&mounts, Path::new("/"))?;
         return match mount.fstype.as_str() {
             "btrfs" => open_device(&mounts, &mount.source.display().to_string(), mount),
+            "zfs" => open_dataset(&mounts, &mount.source.to_string_lossy(), None),
             other => Err(Error::refused(format!("/ is on {other}, which has no boot environments"))
                 .hint("name a store: --store IMAGE, a block device, or a directory on a mounted Btrfs")),
         };
     };
-    let meta = std::fs::metadata(path).map_err(|e| {
+    let meta = match std::fs::metadata(path) {
+        // A pool or a dataset looks like a path that is not there.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && names_dataset(path) => {
+            let name = path.to_string_lossy();
+            return open_dataset(&mounts, &name, Some(&name));
+        }
+        other => other,
+    };
+    let meta = meta.map_err(|e| {
         Error::not_found(format!("there is no store {}: {}", path.display(), crate::error::plain(&e)))
             .hint(format!("`bootenv init --store {} --size 4G --from ROOT` makes an image", path.display()))
     })?;
@@ -63,6 +74,9 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
     if kind.is_dir() {
         let full = path.canonicalize().doing_to("open", path)?;
         let mount = mount_of(&mounts, &full)?;
+        if mount.fstype == "zfs" {
+            return open_dataset(&mounts, &mount.source.to_string_lossy(), Some(&path.display().to_string()));
+        }
         if mount.fstype != "btrfs" {
             return Err(Error::refused(format!("{} is on {}, not on a Btrfs", path.display(), mount.fstype))
                 .hint("name an image file, a block device, or a directory on a mounted Btrfs"));
@@ -89,6 +103,37 @@ fn open_device(mounts: &[Mount], name: &str, mount: &Mount) -> Result<Opened> {
 fn is_root(store: &Btrfs, mounts: &[Mount]) -> bool {
     let path = |m: &Mount| m.root.strip_prefix("/").ok().and_then(Path::to_str).map(str::to_string);
     mount_of(mounts, Path::new("/")).is_ok_and(|m| path(m).is_some_and(|path| store.is_mount_of(m, &path)))
+}
+
+/// Whether a path that is not there may be the name of a pool or a dataset, and there is such a pool.
+#[cfg(feature = "zfs")]
+fn names_dataset(path: &Path) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/ ".contains(c);
+    let name = path.to_str().filter(|n| n.starts_with(|c: char| c.is_ascii_alphabetic()) && n.chars().all(allowed));
+    name.is_some_and(|name| !name.ends_with('/') && !name.contains("//") && Zfs::has_pool(name))
+}
+
+/// Opens the pool that a dataset is in, at the place where its BEs lie.
+#[cfg(feature = "zfs")]
+fn open_dataset(mounts: &[Mount], dataset: &str, name: Option<&str>) -> Result<Opened> {
+    let base = Zfs::base_of(dataset);
+    let store = Zfs::open(base, name.unwrap_or(base))?;
+    let root = mount_of(mounts, Path::new("/"))?;
+    let is_root = root.fstype == "zfs" && Zfs::base_of(&root.source.to_string_lossy()) == base;
+    Ok(Opened { store: Rc::new(store), is_root })
+}
+
+#[cfg(not(feature = "zfs"))]
+fn names_dataset(path: &Path) -> bool {
+    // Nothing can be asked about pools, but what looks like one is told what is missing.
+    !path.is_absolute() && path.components().count() == 1 && path.extension().is_none()
+}
+
+#[cfg(not(feature = "zfs"))]
+fn open_dataset(_mounts: &[Mount], dataset: &str, _name: Option<&str>) -> Result<Opened> {
+    Err(Error::refused(format!("{dataset}: this bootenv was built without ZFS")).hint(
+        "build it with the feature zfs (it is on by default); or name an image file, a block device or a directory",
+    ))
 }
 
 fn no_btrfs(e: Error, path: &Path) -> Error {

@@ -3,6 +3,8 @@
 mod btrfs;
 mod facts;
 mod find;
+#[cfg(feature = "zfs")]
+mod zfs;
 
 pub use find::{Lock, Opened, open};
 
@@ -114,7 +116,8 @@ pub trait Store {
     /// Makes an empty dataset.
     fn create(&self, path: &str) -> Result<()>;
 
-    /// Clones the dataset at `from`, and what is nested in it, to `to`.
+    /// Clones the dataset at `from`, and what is nested in it, to `to`. Durable when it returns, with everything done in the
+    /// store before.
     fn clone_to(&self, from: &str, to: &str, readonly: bool) -> Result<()>;
 
     /// Destroys the dataset at `path` and what is nested in it. It is no error if it is not there.
@@ -123,8 +126,14 @@ pub trait Store {
     /// Renames a dataset.
     fn rename(&self, from: &str, to: &str) -> Result<()>;
 
-    /// Exchanges two datasets in one atomic step.
-    fn exchange(&self, a: &str, b: &str) -> Result<()>;
+    /// Exchanges what is at `place` with what is at `with`: in one step where the store can, else in steps that
+    /// `settle_exchange` can tell apart.
+    fn exchange(&self, place: &str, with: &str) -> Result<()>;
+
+    /// Brings an exchange that was cut off to one of its ends. `was` is what was at `place` before.
+    fn settle_exchange(&self, _place: &str, _with: &str, _was: Uuid) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes everything done so far durable, and visible to a boot loader that reads the disk itself.
     fn sync(&self) -> Result<()>;

@@ -76,7 +76,13 @@ pub fn holding(bes: Vec<BootEnv>, default: &str) -> Inventory {
     let asked = Asked { default: Some(default.into()), ..Asked::default() };
     let kernel = |b: &BootEnv| (b.name.to_string(), format!("{}/boot/vmlinuz-6.12", b.path));
     Inventory {
-        store: StoreInfo { kind: "btrfs", name: "lab.img".into(), uuid: id(0xff).to_string() },
+        store: StoreInfo {
+            kind: "btrfs",
+            name: "lab.img".into(),
+            uuid: id(0xff).to_string(),
+            rollback_takes_later: false,
+            grub_reads: true,
+        },
         menu: MenuState {
             entries: bes.iter().rev().map(kernel).collect(),
             problems: Vec::new(),

@@ -102,7 +102,13 @@ fn c_name(leaf: &str) -> Result<CString> {
 
 impl Store for Btrfs {
     fn info(&self) -> StoreInfo {
-        StoreInfo { kind: "btrfs", name: self.name.clone(), uuid: self.uuid.to_string() }
+        StoreInfo {
+            kind: "btrfs",
+            name: self.name.clone(),
+            uuid: self.uuid.to_string(),
+            rollback_takes_later: false,
+            grub_reads: true,
+        }
     }
 
     fn initialised(&self) -> bool {
@@ -239,8 +245,8 @@ impl Store for Btrfs {
         self.top.rename(from, to, RenameFlags::NOREPLACE)
     }
 
-    fn exchange(&self, a: &str, b: &str) -> Result<()> {
-        self.top.rename(a, b, RenameFlags::EXCHANGE)
+    fn exchange(&self, place: &str, with: &str) -> Result<()> {
+        self.top.rename(place, with, RenameFlags::EXCHANGE)
     }
 
     fn sync(&self) -> Result<()> {

@@ -1,0 +1,416 @@
+//! The ZFS store: BEs are datasets below `BASE/ROOT`, where `BASE` is a pool or a dataset of one.
+//!
+//! A change is a call of libzfs_core, and durable when it returns, with everything written before it (`crate::sys::zfs`).
+//! A clone depends on a snapshot, so a BE made from another BE gets one of its own, whose name begins with a dot and which
+//! destroys itself when the last clone of it is gone. Reading what `list` shows is one process, whatever there is, and
+//! looks at nothing outside `ROOT`.
+//!
+//! Two datasets cannot change places at once. `exchange` is three renames, and recovery brings what is half done to one of its
+//! two ends. Hence a loader that names roots by their place never has one that is due exchanged under it (`ops::rollback`).
+
+mod destroy;
+mod query;
+mod read;
+
+use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store, facts};
+use crate::domain::{Facts, StoreInfo};
+use crate::error::{Doing, Error, Result};
+use crate::sys::mountinfo::{self, Mount};
+use crate::sys::namespace;
+use crate::sys::tree::Tree;
+use crate::sys::zfs::{self, Canmount, Kind, Lzc, Pool, Property, Source};
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use uuid::Uuid;
+
+/// Free text for people.
+const DESCRIPTION: &str = "org.bootenv:description";
+/// Version of the format of the other properties.
+const VERSION: &str = "org.bootenv:version";
+/// TOML: what a newer bootenv keeps and this one does not know.
+const REST: &str = "org.bootenv:rest";
+const USER: [&str; 3] = [DESCRIPTION, VERSION, REST];
+
+/// What the names of snapshots begin with that are there only because a BE was made from another BE.
+const OWN_SNAPSHOT: &str = ".bootenv-";
+
+/// A pool, or a dataset of one, with BEs in it.
+pub struct Zfs {
+    lzc: Lzc,
+    pool: Pool,
+    /// What paths are below of: `tank`.
+    base: String,
+    name: String,
+    home: OnceCell<OwnedFd>,
+}
+
+impl Zfs {
+    /// Opens the pool or dataset `base`. `name` is what messages call it.
+    pub fn open(base: &str, name: &str) -> Result<Self> {
+        let lzc = Lzc::open()?;
+        let pool = Pool::read(base.split('/').next().unwrap_or(base))?;
+        if pool.health == "SUSPENDED" {
+            return Err(Error::failed(format!("the pool {} is suspended", pool.name))
+                .hint(format!("see `zpool status {0}`; `zpool clear {0}` when its devices are back", pool.name)));
+        }
+        if !lzc.exists(base)? {
+            return Err(Error::not_found(format!("there is no dataset {base}"))
+                .hint(format!("`zfs list -r {}` shows what there is", pool.name)));
+        }
+        Ok(Zfs { lzc, pool, base: base.into(), name: name.into(), home: OnceCell::new() })
+    }
+
+    /// Whether the pool of `dataset` is imported. Without OpenZFS there is none.
+    pub fn has_pool(dataset: &str) -> bool {
+        Path::new("/dev/zfs").exists() && Pool::read(dataset.split('/').next().unwrap_or(dataset)).is_ok()
+    }
+
+    /// What a dataset in which BEs lie is below of, if `dataset` is one of them, or what holds them: `tank` for
+    /// `tank/ROOT/blue/var`, `tank/ROOT` and `tank`.
+    pub fn base_of(dataset: &str) -> &str {
+        let parts = dataset.match_indices('/').map(|(at, _)| at).chain([dataset.len()]);
+        let root = parts.zip(dataset.split('/')).find(|(_, part)| *part == ROOT);
+        root.and_then(|(end, part)| dataset[..end].strip_suffix(part)).map_or(dataset, |b| b.trim_end_matches('/'))
+    }
+
+    /// The full name of what lies at `path`.
+    fn full(&self, path: &str) -> String {
+        if path.is_empty() { self.base.clone() } else { format!("{}/{path}", self.base) }
+    }
+
+    fn uuid(&self, guid: u64) -> Uuid {
+        Uuid::from_u64_pair(self.pool.guid, guid)
+    }
+
+    fn mount_one(&self, full: &str) -> Result<OwnedFd> {
+        zfs::detached(full, self.pool.readonly)
+    }
+
+    /// What a new dataset at `path` has to have.
+    fn born(&self, path: &str) -> [Property<'static>; 2] {
+        match path.strip_prefix(ROOT) {
+            Some(_) => [Property::Canmount(Canmount::Noauto), Property::Mountpoint("/")],
+            None => [Property::Canmount(Canmount::Noauto), Property::Mountpoint("legacy")],
+        }
+    }
+
+    /// The snapshot that the new BE at `to` is to be cloned from: `from` itself, or one made for this of the BE `from`. One that
+    /// an earlier attempt left goes first.
+    fn origin_for(&self, from: &str, to: &str, datasets: &[String]) -> Result<String> {
+        if let Some((_, snapshot)) = from.split_once('@') {
+            return Ok(snapshot.to_string());
+        }
+        let name = format!("{OWN_SNAPSHOT}{}", to.rsplit('/').next().unwrap_or(to));
+        let snapshots: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
+        let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
+        self.lzc.destroy_snaps(&names)?;
+        self.lzc.snapshot(&names, &[])?;
+        Ok(name)
+    }
+
+    /// Where nested datasets belong, as their own properties say, relative to the root of the BE at `path`.
+    fn places(&self, path: &str) -> Result<Vec<(String, String)>> {
+        let full = self.full(path);
+        let all = zfs::below(&full, None, &[])?;
+        let mountpoint =
+            |d: &zfs::Dataset| d.mountpoint.as_ref().map(|m| m.value.clone()).filter(|m| m.starts_with('/'));
+        let root = all.first().and_then(mountpoint).unwrap_or_else(|| "/".into());
+        let nested = all.iter().skip(1).filter(|d| d.kind == Kind::Filesystem && d.canmount != Some(Canmount::Off));
+        let place = |at: String| {
+            let rest = if root == "/" { at.strip_prefix('/') } else { at.strip_prefix(&root)?.strip_prefix('/') };
+            rest.filter(|r| !r.is_empty()).map(str::to_string)
+        };
+        Ok(nested.filter_map(|d| Some((d.name.clone(), place(mountpoint(d)?)?))).collect())
+    }
+}
+
+impl Store for Zfs {
+    fn info(&self) -> StoreInfo {
+        // GRUB's own ZFS driver knows none of the features that pools have today.
+        StoreInfo {
+            kind: "zfs",
+            name: self.name.clone(),
+            uuid: self.uuid(0).to_string(),
+            rollback_takes_later: true,
+            grub_reads: false,
+        }
+    }
+
+    fn initialised(&self) -> bool {
+        [HOME, ROOT].iter().all(|path| self.lzc.exists(&self.full(path)).unwrap_or(false))
+    }
+
+    fn contents(&self, about: About<'_>) -> Result<Contents> {
+        read::contents(self, about)
+    }
+
+    fn home(&self) -> Result<Tree> {
+        let mount = match self.home.get() {
+            Some(mount) => mount,
+            None => {
+                let mount = self.mount_one(&self.full(HOME))?;
+                self.home.get_or_init(|| mount)
+            }
+        };
+        Tree::below(mount, HOME)
+    }
+
+    fn has_home(&self) -> bool {
+        self.lzc.exists(&self.full(HOME)).unwrap_or(false)
+    }
+
+    fn make_home(&self) -> Result<()> {
+        if self.has_home() { Ok(()) } else { self.create(HOME) }
+    }
+
+    fn taken(&self, path: &str) -> Result<bool> {
+        self.lzc.exists(&self.full(path))
+    }
+
+    fn tree(&self, path: &str) -> Result<Tree> {
+        let mounts = self.mounts(path)?;
+        match &mounts[..] {
+            [(root, _)] => Tree::below(root, path),
+            _ => {
+                let scratch = crate::altroot::own_dir()?.join(format!(".tree-{}", std::process::id()));
+                std::fs::create_dir_all(&scratch).doing_to("make", &scratch)?;
+                let whole = namespace::assemble(&mounts, &scratch);
+                let _ = std::fs::remove_dir(&scratch);
+                Tree::below(&whole?, path)
+            }
+        }
+    }
+
+    fn root_arguments(&self, path: &str) -> String {
+        format!("root=ZFS={}", self.full(path))
+    }
+
+    fn names_roots_by_identity(&self) -> bool {
+        false
+    }
+
+    fn root_arguments_by_identity(&self, path: &str) -> Result<String> {
+        Ok(self.root_arguments(path))
+    }
+
+    fn identity(&self, path: &str) -> Result<Option<Uuid>> {
+        Ok(self.guid(&self.full(path))?.map(|guid| self.uuid(guid)))
+    }
+
+    fn parent(&self, path: &str) -> Result<Option<Uuid>> {
+        let full = self.full(path);
+        let origin = match full.split_once('@') {
+            Some((dataset, _)) => Some(dataset.to_string()),
+            None => self.origin(&full)?,
+        };
+        let Some(origin) = origin else { return Ok(None) };
+        Ok(self.guid(read::true_origin(&origin))?.map(|guid| self.uuid(guid)))
+    }
+
+    fn is_readonly(&self, path: &str) -> Result<bool> {
+        // Snapshots always are, from the first instant on.
+        match path.contains('@') {
+            true => self.taken(path),
+            false => Ok(zfs::some(&self.lzc, &[&self.full(path)], &[])?.first().is_some_and(|d| d.readonly)),
+        }
+    }
+
+    fn create(&self, path: &str) -> Result<()> {
+        self.lzc.create(&self.full(path), &self.born(path))
+    }
+
+    fn clone_to(&self, from: &str, to: &str, readonly: bool) -> Result<()> {
+        let source = self.full(from.split('@').next().unwrap_or(from));
+        let datasets = self.subtree(&source)?;
+        let target = self.full(to);
+        if readonly {
+            let (_, name) = to.split_once('@').ok_or_else(|| Error::usage(format!("{to} is no snapshot")))?;
+            let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
+            return self.lzc.snapshot(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
+        }
+        let nested = match datasets.len() {
+            1 => Vec::new(),
+            _ => zfs::some(&self.lzc, &datasets.iter().skip(1).map(String::as_str).collect::<Vec<_>>(), &[])?,
+        };
+        let origin = self.origin_for(from, to, &datasets)?;
+        self.lzc.clone(&format!("{source}@{origin}"), &target, &self.born(to))?;
+        for dataset in nested {
+            // What has been nested later has no such snapshot.
+            let from = format!("{}@{origin}", dataset.name);
+            if !self.lzc.exists(&from)? {
+                continue;
+            }
+            let mut properties = vec![Property::Canmount(dataset.canmount.unwrap_or(Canmount::Noauto))];
+            if let Some(own) = dataset.mountpoint.as_ref().filter(|m| m.source == Source::Own) {
+                properties.push(Property::Mountpoint(&own.value));
+            }
+            self.lzc.clone(&from, &format!("{target}{}", &dataset.name[source.len()..]), &properties)?;
+        }
+        match origin.starts_with(OWN_SNAPSHOT) {
+            true => {
+                let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{origin}")).collect();
+                self.lzc.destroy_snaps_later(&names.iter().map(String::as_str).collect::<Vec<_>>())
+            }
+            false => Ok(()),
+        }
+    }
+
+    fn destroy(&self, path: &str) -> Result<()> {
+        destroy::destroy(self, &self.full(path))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> Result<()> {
+        self.lzc.rename(&self.full(from), &self.full(to))
+    }
+
+    fn exchange(&self, place: &str, with: &str) -> Result<()> {
+        let was = self.identity(place)?.ok_or_else(|| Error::not_found(format!("{place} is gone")))?;
+        let aside = self.full(&aside(was));
+        self.lzc.rename(&self.full(place), &aside)?;
+        self.lzc.rename(&self.full(with), &self.full(place))?;
+        self.lzc.rename(&aside, &self.full(with))
+    }
+
+    fn settle_exchange(&self, place: &str, with: &str, was: Uuid) -> Result<()> {
+        let aside = self.full(&aside(was));
+        match self.lzc.exists(&aside)? {
+            false => Ok(()),
+            // What was in the place has left it, and nothing has come: back. Else the rest is done.
+            true if !self.taken(place)? => self.lzc.rename(&aside, &self.full(place)),
+            true => self.lzc.rename(&aside, &self.full(with)),
+        }
+    }
+
+    fn sync(&self) -> Result<()> {
+        self.lzc.sync(&self.pool.name)
+    }
+
+    fn facts(&self, path: &str) -> Result<Facts> {
+        let full = self.full(path);
+        let found = zfs::some(&self.lzc, &[&full], &USER)?;
+        let dataset = found.first().ok_or_else(|| Error::not_found(format!("{full} is gone")))?;
+        Ok(read::facts(dataset))
+    }
+
+    fn set_facts(&self, path: &str, facts: &Facts) -> Result<()> {
+        self.may_change_facts(&[facts])?;
+        let full = self.full(path);
+        let rest = toml::to_string(&facts.rest).unwrap_or_default();
+        let version = crate::domain::FORMAT.to_string();
+        let empty = *facts == Facts::default();
+        self.lzc.set_user(&[
+            (&full, DESCRIPTION, facts.description.as_deref()),
+            (&full, VERSION, (!empty).then_some(version.as_str())),
+            (&full, REST, (!rest.is_empty()).then_some(rest.as_str())),
+        ])
+    }
+
+    fn drop_facts(&self, _identity: Uuid) -> Result<()> {
+        // They went with the dataset.
+        Ok(())
+    }
+
+    fn facts_files(&self) -> Result<Vec<FactsFile>> {
+        Ok(Vec::new())
+    }
+
+    fn adopted(&self) -> Result<BTreeMap<String, String>> {
+        facts::adopted(&self.home()?)
+    }
+
+    fn set_adopted(&self, adopted: &BTreeMap<String, String>) -> Result<()> {
+        facts::set_adopted(&self.home()?, adopted)
+    }
+
+    fn loader(&self) -> Result<Option<String>> {
+        if !self.has_home() {
+            return Ok(None);
+        }
+        facts::loader(&self.home()?)
+    }
+
+    fn set_loader(&self, name: &str) -> Result<()> {
+        facts::set_loader(&self.home()?, name)
+    }
+
+    fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>> {
+        let full = self.full(path);
+        let mut mounts = vec![(self.mount_one(&full)?, String::new())];
+        let (dataset, snapshot) = full.split_once('@').map_or((full.as_str(), None), |(d, s)| (d, Some(s)));
+        if self.subtree(dataset)?.len() > 1 {
+            for (nested, place) in self.places(path.split('@').next().unwrap_or(path))? {
+                let nested = snapshot.map_or(nested.clone(), |s| format!("{nested}@{s}"));
+                if self.lzc.exists(&nested)? {
+                    mounts.push((self.mount_one(&nested)?, place));
+                }
+            }
+        }
+        Ok(mounts)
+    }
+
+    fn shared_line(&self) -> String {
+        format!("{} /var/shared zfs defaults 0 0", self.full(SHARED))
+    }
+
+    fn is_mount_of(&self, mount: &Mount, path: &str) -> bool {
+        mount.fstype == "zfs" && mount.source == Path::new(&self.full(path))
+    }
+
+    fn candidates(&self) -> Result<Vec<String>> {
+        let below = |dataset: &str| dataset.strip_prefix(&self.base)?.strip_prefix('/').map(str::to_string);
+        let running = mountinfo::own()?.into_iter().rev().find(|m| m.target == Path::new("/") && m.fstype == "zfs");
+        let running = running.and_then(|m| below(&m.source.to_string_lossy()));
+        let bootfs = self.pool.bootfs.as_deref().and_then(below);
+        let mut found: Vec<String> = running.into_iter().collect();
+        for path in bootfs.into_iter().chain(self.children(&self.full(ROOT))?.iter().filter_map(|d| below(d))) {
+            let is_root = |tree: &Tree| tree.exists("etc") && tree.exists("usr");
+            if !found.contains(&path) && self.tree(&path).is_ok_and(|tree| is_root(&tree)) {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
+
+    fn may_change_settings(&self) -> Result<()> {
+        facts::may_change_settings(&self.home()?)
+    }
+
+    fn may_change_facts(&self, facts: &[&Facts]) -> Result<()> {
+        facts.iter().try_for_each(|f| facts::may_change(f))
+    }
+
+    fn make_layout(&self) -> Result<()> {
+        let root = self.full(ROOT);
+        if !self.lzc.exists(&root)? {
+            self.lzc.create(&root, &[Property::Canmount(Canmount::Off), Property::Mountpoint("none")])?;
+        }
+        self.make_home()?;
+        if self.taken(SHARED)? { Ok(()) } else { self.create(SHARED) }
+    }
+}
+
+/// Where the BE with this identity waits while it is exchanged.
+fn aside(was: Uuid) -> String {
+    format!("{ROOT}/.exchange-{was}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_of_a_dataset() {
+        for (dataset, base) in [
+            ("tank", "tank"),
+            ("tank/ROOT", "tank"),
+            ("tank/ROOT/blue", "tank"),
+            ("tank/ROOT/blue/var", "tank"),
+            ("tank/sys/ROOT/blue", "tank/sys"),
+            ("tank/sys", "tank/sys"),
+        ] {
+            assert_eq!(Zfs::base_of(dataset), base, "{dataset}");
+        }
+    }
+}

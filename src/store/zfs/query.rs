@@ -1,0 +1,124 @@
+//! Small questions, answered in this process by channel programs that wait for nothing (zfs-program(8)).
+
+use super::Zfs;
+use crate::error::{Error, Result};
+use crate::sys::zfs::{Limits, List, Value};
+
+/// A property of a dataset or snapshot; nothing if there is none.
+const PROPERTY: &str = r#"
+args = ...
+if not zfs.exists(args["name"]) then
+    return ""
+end
+local value = zfs.get_prop(args["name"], args["property"])
+if value == nil then
+    return ""
+end
+return string.format(args["format"], value)
+"#;
+
+/// A dataset and all below it, parents before children.
+const SUBTREE: &str = r#"
+args = ...
+local found = {}
+local n = 0
+function visit(dataset, depth)
+    n = n + 1
+    found[n] = dataset
+    if depth > 0 then
+        for child in zfs.list.children(dataset) do
+            visit(child, depth - 1)
+        end
+    end
+end
+if zfs.exists(args["name"]) then
+    visit(args["name"], args["depth"])
+end
+return found
+"#;
+
+/// The snapshots of a dataset with their clones: `SNAPSHOT`, then `>CLONE` for each.
+const SNAPSHOTS: &str = r#"
+args = ...
+local found = {}
+local n = 0
+for snapshot in zfs.list.snapshots(args["name"]) do
+    n = n + 1
+    found[n] = snapshot
+    for clone in zfs.list.clones(snapshot) do
+        n = n + 1
+        found[n] = ">" .. clone
+    end
+end
+return found
+"#;
+
+/// A snapshot and what was cloned from it, named in full.
+pub(super) struct WithClones {
+    pub(super) snapshot: String,
+    pub(super) clones: Vec<String>,
+}
+
+impl Zfs {
+    /// The identity of a dataset or snapshot in its pool.
+    pub(super) fn guid(&self, full: &str) -> Result<Option<u64>> {
+        // Lua has signed numbers only.
+        let text = self.property(full, "guid", "%d")?;
+        Ok(text.parse::<i64>().ok().map(i64::cast_unsigned))
+    }
+
+    /// The snapshot that a dataset is a clone of.
+    pub(super) fn origin(&self, full: &str) -> Result<Option<String>> {
+        Ok(Some(self.property(full, "origin", "%s")?).filter(|origin| !origin.is_empty()))
+    }
+
+    fn property(&self, full: &str, property: &str, format: &str) -> Result<String> {
+        let pairs = [("name", full), ("property", property), ("format", format)];
+        let args = pairs.map(|(key, value)| (key.to_string(), Value::Text(value.into())));
+        let result = self.lzc.program_nosync(&self.pool.name, PROPERTY, &List::from(args), Limits::default())?;
+        Ok(result.get("return").and_then(Value::text).unwrap_or_default().to_string())
+    }
+
+    /// A dataset and all below it, named in full, parents before children; nothing if it is not there.
+    pub(super) fn subtree(&self, full: &str) -> Result<Vec<String>> {
+        self.datasets(full, 64)
+    }
+
+    /// The datasets right below one.
+    pub(super) fn children(&self, full: &str) -> Result<Vec<String>> {
+        Ok(self.datasets(full, 1)?.into_iter().skip(1).collect())
+    }
+
+    fn datasets(&self, full: &str, depth: i64) -> Result<Vec<String>> {
+        let args = [("name".to_string(), Value::Text(full.into())), ("depth".to_string(), Value::Int(depth))];
+        self.texts(SUBTREE, &List::from(args))
+    }
+
+    /// The snapshots of a dataset, oldest first as the pool keeps them, with their clones.
+    pub(super) fn snapshots(&self, full: &str) -> Result<Vec<WithClones>> {
+        let mut found: Vec<WithClones> = Vec::new();
+        for text in self.texts(SNAPSHOTS, &List::from([("name".to_string(), Value::Text(full.into()))]))? {
+            match (text.strip_prefix('>'), found.last_mut()) {
+                (Some(clone), Some(last)) => last.clones.push(clone.to_string()),
+                _ => found.push(WithClones { snapshot: text, clones: Vec::new() }),
+            }
+        }
+        Ok(found)
+    }
+
+    /// A Lua array of strings comes back as a list with the numbers for keys.
+    fn texts(&self, program: &str, args: &List) -> Result<Vec<String>> {
+        let result = self.lzc.program_nosync(&self.pool.name, program, args, Limits::default())?;
+        let odd = || Error::failed("a channel program has returned something else than expected");
+        let list = match result.get("return") {
+            None => return Ok(Vec::new()),
+            Some(value) => value.list().ok_or_else(odd)?,
+        };
+        let mut found = Vec::with_capacity(list.len());
+        for (key, value) in list {
+            found.push((key.parse::<u64>().map_err(|_| odd())?, value.text().ok_or_else(odd)?.to_string()));
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, text)| text).collect())
+    }
+}
