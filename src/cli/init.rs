@@ -6,6 +6,7 @@ use crate::error::{Doing, Error, Result};
 use crate::loader::Which;
 use crate::ops::{self, Origin};
 use crate::session::Session;
+use crate::store;
 use crate::sys::tree::Tree;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +15,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Init) -> Result<()> {
     let name = BeName::parse(&args.name)?;
     let from = args.from.as_deref().map(root_tree).transpose()?;
     match &cx.cli.store {
-        Some(path) if !path.exists() => new_image(cx, args, name, from),
+        Some(path) if !store::exists(path) => new_image(cx, args, name, from),
         _ if args.size.is_some() => Err(Error::refused("--size is for a new image, and the store is there already")
             .hint("leave --size out; or move the old image away")),
         _ => {

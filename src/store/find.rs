@@ -28,6 +28,11 @@ impl std::fmt::Debug for Opened {
     }
 }
 
+/// Whether there is something that `what` names, be it a store or not.
+pub fn exists(what: &Path) -> bool {
+    what.exists() || names_dataset(what)
+}
+
 /// Opens the store that `what` names, or the one that `/` is on.
 pub fn open(what: Option<&Path>) -> Result<Opened> {
     if !nix::unistd::geteuid().is_root() {

@@ -6,7 +6,7 @@ mod find;
 #[cfg(feature = "zfs")]
 mod zfs;
 
-pub use find::{Lock, Opened, open};
+pub use find::{Lock, Opened, exists, open};
 
 use crate::domain::{BeName, BootEnv, Facts, StoreInfo};
 use crate::error::Result;
