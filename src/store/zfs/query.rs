@@ -37,14 +37,14 @@ end
 return found
 "#;
 
-/// The snapshots of a dataset with their clones: `SNAPSHOT`, then `>CLONE` for each.
+/// The snapshots of a dataset with their clones: the transaction group it was made in and `SNAPSHOT`, then `>CLONE` for each.
 const SNAPSHOTS: &str = r#"
 args = ...
 local found = {}
 local n = 0
 for snapshot in zfs.list.snapshots(args["name"]) do
     n = n + 1
-    found[n] = snapshot
+    found[n] = string.format("%d %s", zfs.get_prop(snapshot, "createtxg"), snapshot)
     for clone in zfs.list.clones(snapshot) do
         n = n + 1
         found[n] = ">" .. clone
@@ -57,6 +57,10 @@ return found
 pub(super) struct WithClones {
     pub(super) snapshot: String,
     pub(super) clones: Vec<String>,
+}
+
+fn odd() -> Error {
+    Error::failed("a channel program has returned something else than expected")
 }
 
 impl Zfs {
@@ -94,22 +98,26 @@ impl Zfs {
         self.texts(SUBTREE, &List::from(args))
     }
 
-    /// The snapshots of a dataset, oldest first as the pool keeps them, with their clones.
+    /// The snapshots of a dataset, oldest first, with their clones. (The pool lists them in no order.)
     pub(super) fn snapshots(&self, full: &str) -> Result<Vec<WithClones>> {
-        let mut found: Vec<WithClones> = Vec::new();
+        let mut found: Vec<(u64, WithClones)> = Vec::new();
         for text in self.texts(SNAPSHOTS, &List::from([("name".to_string(), Value::Text(full.into()))]))? {
             match (text.strip_prefix('>'), found.last_mut()) {
-                (Some(clone), Some(last)) => last.clones.push(clone.to_string()),
-                _ => found.push(WithClones { snapshot: text, clones: Vec::new() }),
+                (Some(clone), Some((_, last))) => last.clones.push(clone.to_string()),
+                _ => {
+                    let (txg, snapshot) = text.split_once(' ').ok_or_else(odd)?;
+                    let with = WithClones { snapshot: snapshot.to_string(), clones: Vec::new() };
+                    found.push((txg.parse().map_err(|_| odd())?, with));
+                }
             }
         }
-        Ok(found)
+        found.sort_by_key(|(txg, _)| *txg);
+        Ok(found.into_iter().map(|(_, with)| with).collect())
     }
 
     /// A Lua array of strings comes back as a list with the numbers for keys.
     fn texts(&self, program: &str, args: &List) -> Result<Vec<String>> {
         let result = self.lzc.program_nosync(&self.pool.name, program, args, Limits::default())?;
-        let odd = || Error::failed("a channel program has returned something else than expected");
         let list = match result.get("return") {
             None => return Ok(Vec::new()),
             Some(value) => value.list().ok_or_else(odd)?,
