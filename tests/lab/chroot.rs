@@ -21,11 +21,11 @@ impl Lab {
     pub fn running(&self, name: &str) -> Inside {
         let root = self.path("running");
         std::fs::create_dir_all(&root).unwrap();
-        let device = self.device();
         let script = format!(
-            "set -e; mount -o subvol=ROOT/{name} {device} '{0}'; mount -o subvol=SHARED {device} '{0}/var/shared'; {1}
+            "set -e; {}; {}; {}
              mount -t tmpfs tmpfs tmp; pivot_root . .; umount -l .; echo ready; exec sleep 600",
-            root.display(),
+            self.mounting(&format!("ROOT/{name}"), &root),
+            self.mounting("SHARED", &root.join("var/shared")),
             self.furnish(&root)
         );
         // Ends with the test, however that ends.
@@ -79,12 +79,6 @@ mount --bind '{3}' run/lab
             self.image.display(),
             self.path("").display()
         )
-    }
-
-    /// The block device that the top of the store is mounted from.
-    pub fn device(&self) -> String {
-        let source = sh(&format!("findmnt -no SOURCE '{}'", self.top().display()));
-        source.split('[').next().unwrap().trim().to_string()
     }
 }
 

@@ -1,7 +1,8 @@
-//! A laboratory: a real Btrfs in an image file, with a small root in it, in a mount namespace of the test's own.
+//! A laboratory: a real store in a file, with a small root in it, in a mount namespace of the test's own: Btrfs, or ZFS
+//! where `BOOTENV_TEST_STORE` says `zfs`.
 //!
-//! Nothing is left behind even when a test fails: mounts go with the namespace of the thread, and loop devices are
-//! attached with autoclear and go with the mounts.
+//! Nothing is left behind even when a test fails: mounts go with the namespace of the thread, loop devices are
+//! attached with autoclear and go with the mounts, and pools are destroyed with their laboratory.
 
 #![allow(dead_code)] // every lane uses another part of it
 
@@ -11,8 +12,9 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+mod btrfs;
 pub mod chroot;
-pub mod foreign;
+mod pool;
 pub mod print;
 pub mod root;
 pub mod store;
@@ -86,9 +88,77 @@ impl From<Output> for Ran {
     }
 }
 
-/// A store in an image file.
+/// The store that the lane is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Btrfs,
+    Zfs,
+}
+
+/// Which it is.
+pub fn kind() -> Kind {
+    match std::env::var("BOOTENV_TEST_STORE").as_deref() {
+        Ok("zfs") => Kind::Zfs,
+        Ok("btrfs") | Err(_) => Kind::Btrfs,
+        Ok(other) => panic!("BOOTENV_TEST_STORE={other}: there is btrfs, and zfs"),
+    }
+}
+
+/// Why a case is about GRUB alone.
+pub const NO_ONE_SHOT: &str = "a one-shot without EFI variables is GRUB's, which reads no pool";
+
+/// Whether a case that is about one kind of store alone can run. Says `skipped: WHY` if not.
+#[must_use]
+pub fn only_on(wanted: Kind, why: &str) -> bool {
+    if kind() != wanted {
+        // Not println!, which is kept from sight while a test passes.
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), "skipped: {why}");
+    }
+    kind() == wanted
+}
+
+/// What is different from store to store.
+trait Backend {
+    fn kind(&self) -> Kind;
+
+    /// What `--store` is told.
+    fn store(&self) -> PathBuf;
+
+    /// Mounts the top.
+    fn raise(&self);
+
+    /// Whether bootenv cannot work while the top is mounted.
+    fn busy(&self) -> bool;
+
+    /// Makes a dataset where a directory is missing or empty.
+    fn nest(&self, at: &Path);
+
+    fn is_dataset(&self, dir: &Path) -> bool;
+
+    fn destroy_behind(&self, path: &Path);
+
+    fn clone_behind(&self, from: &Path, to: &Path);
+
+    /// The command that mounts what is at a path of the store.
+    fn mounting(&self, path: &str, at: &Path) -> String;
+
+    /// What the kernel has to be told to have what is at a path of the store as its root.
+    fn root_arguments(&self, path: &str) -> String;
+
+    /// Makes a store as installers and people make them, with the small root in the dataset `name`, and mounts the top.
+    fn foreign(&self, name: &str) -> PathBuf;
+
+    /// What the store says of its datasets besides their files, in paths that no file has.
+    fn datasets(&self) -> Vec<(PathBuf, String)>;
+}
+
+/// A store in a file.
 pub struct Lab {
+    // Goes before the directory it lies in.
+    backend: Box<dyn Backend>,
     dir: tempfile::TempDir,
+    /// The file of a Btrfs.
     pub image: PathBuf,
     pub loader: Loader,
 }
@@ -110,11 +180,21 @@ impl Loader {
 }
 
 impl Lab {
-    /// An empty laboratory: no image yet.
+    /// An empty laboratory: no image yet, or an empty pool.
     pub fn empty() -> Lab {
+        Lab::of_size("256M")
+    }
+
+    /// The same, for a store of this size.
+    pub fn of_size(size: &str) -> Lab {
         isolate();
-        let dir = tempfile::Builder::new().prefix("bootenv-lab").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        Lab { image: dir.path().join("lab.img"), dir, loader: Loader::Grub }
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let image = dir.path().join("lab.img");
+        let (backend, loader): (Box<dyn Backend>, _) = match kind() {
+            Kind::Btrfs => (Box::new(btrfs::Image::new(&image, dir.path().join("top"))), Loader::Grub),
+            Kind::Zfs => (Box::new(pool::Pool::new(dir.path(), size)), Loader::SystemdBoot),
+        };
+        Lab { backend, image, dir, loader }
     }
 
     /// A laboratory with a store that holds the BE `default`, made by `bootenv init` from the small root.
@@ -135,10 +215,32 @@ impl Lab {
     /// The same, with both.
     pub fn made(loader: Loader, script: &str) -> Lab {
         let mut lab = Lab::empty();
-        lab.loader = loader;
+        // GRUB cannot read pools.
+        if lab.backend.kind() == Kind::Btrfs {
+            lab.loader = loader;
+        }
         let root = lab.root(script);
-        lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap(), "--loader", loader.name()]).ok();
+        lab.init(&root, &["--loader", lab.loader.name()]).ok();
         lab
+    }
+
+    /// What `init` has to be told to make the first BE of a store that is not there, or empty: a new image needs a size.
+    pub fn init_args<'a>(&self, from: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+        self.init_args_sized("256M", from, more)
+    }
+
+    /// The same, for a store of this size.
+    pub fn init_args_sized<'a>(&self, size: &'a str, from: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+        let size = match self.backend.kind() {
+            Kind::Btrfs => &["--size", size][..],
+            Kind::Zfs => &[],
+        };
+        [&["init"], size, &["--from", from.to_str().unwrap()], more].concat()
+    }
+
+    /// Makes the first BE.
+    pub fn init(&self, from: &Path, more: &[&str]) -> Ran {
+        self.bootenv(&self.init_args(from, more))
     }
 
     /// The small root as a folder of the laboratory, changed by a shell script that runs in it.
@@ -155,16 +257,29 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    /// The binary, told to work on this store.
+    /// What `--store` is told.
+    pub fn store(&self) -> PathBuf {
+        self.backend.store()
+    }
+
+    /// The binary, told to work on this store. Where it could not while the top is mounted, the top is left.
     pub fn command(&self, args: &[&str]) -> Command {
+        if self.backend.busy() {
+            self.leave_top();
+        }
         let mut command = tool();
-        command.arg("--store").arg(&self.image).args(args);
+        command.arg("--store").arg(self.store()).args(args);
         command
     }
 
-    /// Runs the binary on this store.
+    /// Runs the binary on this store. The top is mounted afterwards if it was before.
     pub fn bootenv(&self, args: &[&str]) -> Ran {
-        self.command(args).output().unwrap().into()
+        let up = self.is_up();
+        let ran = self.command(args).output().unwrap().into();
+        if up {
+            self.top();
+        }
+        ran
     }
 
     /// Runs the binary on this store with `--json`.
@@ -188,21 +303,30 @@ impl Lab {
         if !at.exists() {
             std::fs::create_dir(&at).unwrap();
         }
-        if !mounts().iter().any(|line| mountpoint(line) == at) {
-            sh(&format!("mount -o loop,subvolid=5 '{}' '{}'", self.image.display(), at.display()));
+        if !self.is_up() {
+            self.backend.raise();
         }
         at
     }
 
+    fn is_up(&self) -> bool {
+        let at = self.path("top");
+        mounts().iter().any(|line| mountpoint(line) == at)
+    }
+
     /// Unmounts the top again.
     pub fn leave_top(&self) {
-        // What another thread has just forked holds a copy of every file that this one had open, until it has become
-        // another program.
-        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while let Err(e) = nix::mount::umount(&self.path("top")) {
-            assert!(e == nix::errno::Errno::EBUSY && std::time::Instant::now() < until, "umount: {e}");
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        unmount_below(&self.path("top"));
+    }
+
+    /// A store as installers and people make them: nobody has told bootenv about it. It holds the small root in the dataset
+    /// `name` (at the very top if it is empty), with an fstab as it is there, mounted in this test's namespace. `script` runs in the
+    /// root. Returns where the root is.
+    pub fn foreign(&self, name: &str, script: &str) -> PathBuf {
+        std::fs::create_dir_all(self.path("top")).unwrap();
+        let at = self.backend.foreign(name);
+        sh(&format!("set -e; cd '{}'; {script}", at.display()));
+        at
     }
 
     /// The names that `list` gives, oldest first.
@@ -232,6 +356,24 @@ impl Drop for Lab {
     }
 }
 
+/// Whether a directory is a laboratory's own.
+fn is_laboratory(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
+}
+
+/// Unmounts what is mounted on a directory and below it.
+fn unmount_below(dir: &Path) {
+    for at in mounts().iter().rev().map(|line| mountpoint(line)).filter(|at| at.starts_with(dir)) {
+        // What another thread has just forked holds a copy of every file that this one had open, until it has become
+        // another program.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while let Err(e) = nix::mount::umount(&at) {
+            assert!(e == nix::errno::Errno::EBUSY && std::time::Instant::now() < until, "umount {at:?}: {e}");
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+}
+
 /// The mount table of the calling thread, line by line. (`/proc/self` is the main thread's, which is not isolated.)
 pub fn mounts() -> Vec<String> {
     let table = std::fs::read("/proc/thread-self/mountinfo").unwrap();
@@ -243,6 +385,9 @@ pub fn mountpoint(line: &str) -> PathBuf {
     let field = line.split(' ').nth(4).unwrap();
     PathBuf::from(field.replace("\\040", " ").replace("\\012", "\n").replace("\\134", "\\"))
 }
+
+/// What the names of laboratories' directories begin with.
+const PREFIX: &str = "bootenv-lab";
 
 thread_local!(static ISOLATED: Cell<bool> = const { Cell::new(false) });
 

@@ -18,7 +18,8 @@ enum Look {
     Copy,
 }
 
-/// What every file below a directory is, by path. Mounts inside are not entered; nested datasets are.
+/// What every file below a directory is, by path. Mounts inside are not entered; nested datasets are,
+/// also where the laboratory has to mount them to show them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Print(BTreeMap<PathBuf, String>);
 
@@ -41,7 +42,7 @@ impl Print {
         let mut pending = vec![PathBuf::new()];
         while let Some(path) = pending.pop() {
             let full = dir.join(&path);
-            if mount_id(&full) != mount {
+            if mount_id(&full) != mount && !shown(&full) {
                 lines.insert(path, "a mount".into());
                 continue;
             }
@@ -63,6 +64,12 @@ impl Print {
             }
         }
         Print(lines)
+    }
+
+    /// The same with lines that are about no file.
+    pub fn with(mut self, lines: Vec<(PathBuf, String)>) -> Print {
+        self.0.extend(lines);
+        self
     }
 
     /// The same without the paths for which `out` says so.
@@ -106,6 +113,11 @@ impl Print {
         let changes = self.changes(after);
         assert!(changes.is_empty(), "{what}:\n{}", changes.join("\n"));
     }
+}
+
+/// Whether a path is in a store that a laboratory shows.
+fn shown(path: &Path) -> bool {
+    path.ancestors().any(|p| p.ends_with("top") && p.parent().is_some_and(super::is_laboratory))
 }
 
 fn mount_id(path: &Path) -> u64 {

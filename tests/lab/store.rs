@@ -44,31 +44,47 @@ impl Lab {
 
     /// Makes a dataset where a directory is missing or empty, and runs a shell script in it.
     pub fn nest_at(&self, at: &Path, script: &str) {
-        let _ = std::fs::remove_dir(at);
-        sh(&format!("set -e; btrfs -q subvolume create '{0}'; cd '{0}'; {script}", at.display()));
+        self.backend.nest(at);
+        sh(&format!("set -e; cd '{}'; {script}", at.display()));
     }
 
     /// Whether a directory is a dataset of its own.
     pub fn is_dataset(&self, dir: &Path) -> bool {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::metadata(dir).is_ok_and(|m| m.is_dir() && m.ino() == 256)
+        self.backend.is_dataset(dir)
     }
 
     /// Destroys a BE, or another dataset, without bootenv's knowledge.
     pub fn destroy_behind(&self, path: &Path) {
-        sh(&format!("btrfs -q subvolume delete '{}'", path.display()));
+        self.top();
+        self.backend.destroy_behind(path);
     }
 
     /// Clones a BE without bootenv's knowledge.
     pub fn clone_behind(&self, from: &Path, to: &Path) {
-        sh(&format!("btrfs -q subvolume snapshot '{}' '{}'", from.display(), to.display()));
+        self.top();
+        self.backend.clone_behind(from, to);
+    }
+
+    /// The shell command that mounts what is at a path of the store.
+    pub fn mounting(&self, path: &str, at: &Path) -> String {
+        self.backend.mounting(path, at)
+    }
+
+    /// What the kernel has to be told to have what is at a path of the store as its root.
+    pub fn root_arguments(&self, path: &str) -> String {
+        self.backend.root_arguments(path)
     }
 
     /// The whole store: every file of every dataset, identity and flags of every dataset. Without the lock, which names the
     /// last one who held it, and the times of the two directories in which things are made that may then be unmade.
     pub fn print(&self) -> Print {
-        let out = ["BOOTENV/lock", "BOOTENV", "ROOT"].map(Path::new);
-        Print::of(&self.top()).without(|path| out.contains(&path))
+        let mut out = vec![Path::new("BOOTENV/lock"), Path::new("BOOTENV"), Path::new("ROOT")];
+        if self.backend.busy() {
+            // The directory that shows them.
+            out.push(Path::new(""));
+        }
+        let datasets = self.backend.datasets();
+        Print::of(&self.top()).with(datasets).without(|path| out.contains(&path))
     }
 
     /// The whole store without the shared dataset and without the BE called `name`.
@@ -117,6 +133,14 @@ impl Lab {
             Entry { id, path, kernel, initrd, arguments, title }
         };
         text.lines().map(entry).collect()
+    }
+
+    /// The file that a BE's entry is kept in.
+    pub fn entry_of(&self, be: &str) -> PathBuf {
+        match self.loader {
+            Loader::Grub => self.menu_file(),
+            Loader::SystemdBoot => self.entry_file(be),
+        }
     }
 
     /// The entry of one BE.

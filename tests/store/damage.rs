@@ -377,5 +377,5 @@ fn an_fstab_that_does_not_parse_stops_init_with_its_line_and_leaves_no_image() {
         assert_eq!(sh(&format!("ls -A '{}'", lab.path("").display())), "root\n", "{line}");
     }
     let root = lab.root("printf '\\377\\376' > etc/fstab");
-    lab.json(&["init", "--size", "256M", "--from", root.to_str().unwrap()]).refused(1, &["fstab"]);
+    lab.json(&lab.init_args(&root, &[])).refused(1, &["fstab"]);
 }

@@ -30,7 +30,7 @@ fn from_a_folder_makes_a_store_whose_be_boots_next() {
     let lab = Lab::empty();
     let root = lab.root("");
     let before = Print::of(&root);
-    let ran = lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap()]).ok();
+    let ran = lab.init(&root, &[]).ok();
     assert_eq!(ran.stdout, "default is made and boots next\n");
     before.assert_same(&Print::of(&root), "the source was changed");
     is_whole(&lab, &Print::of_copy(&root));
@@ -53,7 +53,7 @@ fn from_tar(suffix: &str, options: &str) {
     let root = lab.root("rm var/spool/sock");
     let tar = lab.path(&format!("root.tar{suffix}"));
     sh(&format!("tar --acls --xattrs --sparse {options} -cf '{}' -C '{}' .", tar.display(), root.display()));
-    lab.bootenv(&["init", "--size", "256M", "--from", tar.to_str().unwrap(), "--name", "default"]).ok();
+    lab.init(&tar, &["--name", "default"]).ok();
     is_whole(&lab, &Print::of_copy(&root));
     assert!(lab.shared().join("log/apt/README").exists());
     assert_eq!(lab.asked("default").as_deref(), Some("default"));
@@ -83,8 +83,7 @@ fn from_a_tar_whose_name_says_nothing_about_its_compression() {
 fn name_and_description_are_what_was_asked_for() {
     let lab = Lab::empty();
     let root = lab.root("");
-    lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap(), "--name", "first", "-d", "as installed"])
-        .ok();
+    lab.init(&root, &["--name", "first", "-d", "as installed"]).ok();
     assert_eq!(lab.names(), ["first"]);
     assert_eq!(lab.be("first")["description"], "as installed");
     assert_eq!(lab.entry("first").unwrap().title, "first: as installed");
@@ -165,7 +164,7 @@ tar -cf whole.tar -C whole .; head -c 400000 whole.tar > cut.tar; gzip -k whole.
     ];
     for (from, status) in cases {
         let from = lab.path(from);
-        lab.json(&["init", "--size", "256M", "--from", from.to_str().unwrap()]).refused(status, &[]);
+        lab.json(&lab.init_args(&from, &[])).refused(status, &[]);
         assert_eq!(sh(&format!("ls -A '{}'", lab.path("").display())), before, "{from:?} left something");
     }
 }

@@ -243,9 +243,8 @@ fn what_is_mounted_in_another_namespace_is_in_use() {
     lab.bootenv(&["create", "blue@then"]).ok();
     let at = lab.path("there");
     std::fs::create_dir(&at).unwrap();
-    let device = lab.device();
     // A container, as far as this goes.
-    let script = format!("mount -o subvol=ROOT/blue {device} '{}' && echo ready && exec sleep 60", at.display());
+    let script = format!("{} && echo ready && exec sleep 60", lab.mounting("ROOT/blue", &at));
     let mut container = std::process::Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--", "unshare", "--mount", "--propagation", "private", "bash", "-c", &script])
         .stdout(std::process::Stdio::piped())

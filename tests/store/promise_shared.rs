@@ -25,9 +25,10 @@ fn fixture(group: &str) -> Lab {
         let dir = lab.shared().join("log/attacked").join(&name);
         sh(&format!(
             "mkdir -p '{0}' && cd '{0}' && mkdir dir full upper work && echo here > file && ln -s file link && setfattr -n user.kept -v x file && \
-             head -c 8192 /dev/zero > full/file && cp --reflink=never full/file full/same && btrfs -q subvolume create nested",
+             head -c 8192 /dev/zero > full/file && cp --reflink=never full/file full/same",
             dir.display()
         ));
+        lab.nest_at(&dir.join("nested"), "");
     }
     sh(&format!("sync -f '{}'", lab.top().display()));
     lab
@@ -55,10 +56,12 @@ fn mounted(lab: &Lab) -> Inside {
 fn by_hand(lab: &Lab, options: &str) -> Inside {
     let root = lab.path("by-hand");
     std::fs::create_dir(&root).unwrap();
-    let device = lab.device();
+    let shared = root.join("var/shared");
     sh(&format!(
-        "mount -o subvol=ROOT/blue {device} '{0}' && mount -o subvol=SHARED {device} '{0}/var/shared' && mount -o remount,bind,{options} '{0}/var/shared'",
-        root.display()
+        "{} && {} && mount -o remount,bind,{options} '{}'",
+        lab.mounting("ROOT/blue", &root),
+        lab.mounting("SHARED", &shared),
+        shared.display()
     ));
     lab.enter(&root)
 }

@@ -36,7 +36,7 @@ touch -hd '2001-01-01 UTC' var/log/dangling; touch -d '1999-12-31 23:59:59.00000
     );
     let before = Print::of_copy(&root.join("var")).only(&NAMES);
     assert!(before.len() > 20);
-    lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap()]).ok();
+    lab.init(&root, &[]).ok();
     before.assert_same(&Print::of_copy(&lab.shared()).only(&NAMES), "the shared directories are not what they were");
 }
 
@@ -84,7 +84,7 @@ fn fstab_gets_one_line_and_keeps_what_it_had() {
     // Made into a store once more, nothing is added.
     let again = Lab::empty();
     let from = lab.files("default");
-    again.bootenv(&["init", "--size", "256M", "--from", from.to_str().unwrap()]).ok();
+    again.init(&from, &[]).ok();
     assert_eq!(fstab(&again), text);
 }
 
@@ -114,7 +114,7 @@ fn a_mount_of_its_own_is_honoured() {
     let lab = Lab::empty();
     let root = lab.root(r"rm var/mail/hard; echo 'LABEL=logs /var/log ext4 defaults 0 2' > etc/fstab");
     let before = Print::of_copy(&root.join("var/log"));
-    let ran = lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap()]).ok();
+    let ran = lab.init(&root, &[]).ok();
     assert!(ran.stderr.contains("/var/log"), "nothing is said about it: {}", ran.stderr);
     before.assert_same(&Print::of_copy(&lab.files("default").join("var/log")), "/var/log was touched");
     assert!(!lab.shared().join("log").exists());
@@ -160,7 +160,7 @@ fn a_spool_that_points_to_the_mail_still_does() {
 fn a_symlink_to_somewhere_else_is_the_administrators_choice() {
     let lab = Lab::empty();
     let root = lab.root("rm -r var/log; mkdir -p srv/log; ln -s /srv/log var/log");
-    let ran = lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap()]).ok();
+    let ran = lab.init(&root, &[]).ok();
     assert!(ran.stderr.contains("/srv/log"), "{}", ran.stderr);
     assert_eq!(link(&lab, "var/log"), "/srv/log");
 }
@@ -187,7 +187,7 @@ fn a_symlink_in_the_root_never_leads_out_of_it() {
     ] {
         let before = Print::of(&outside);
         let root = lab.root(&script);
-        let ran = lab.bootenv(&["init", "--size", "256M", "--from", root.to_str().unwrap()]);
+        let ran = lab.init(&root, &[]);
         before.assert_same(&Print::of(&outside), &format!("init reached out of the root, which was made by: {script}"));
         // Adopted or refused: both are right as long as nothing from outside came in.
         if ran.status == 0 {

@@ -1,0 +1,207 @@
+//! A laboratory's store on ZFS: a pool on a sparse file, whose datasets and snapshots are mounted below one directory as they
+//! lie on Btrfs.
+//!
+//! A dataset that is mounted is busy, so nothing is mounted while bootenv works on the pool.
+
+use super::{Backend, Kind, mountpoint, mounts, root, sh, try_sh};
+use nix::mount::{MsFlags, mount};
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub struct Pool {
+    name: String,
+    file: PathBuf,
+    top: PathBuf,
+    clones: Cell<u32>,
+}
+
+static POOLS: AtomicU32 = AtomicU32::new(0);
+
+impl Pool {
+    /// Makes an empty one. What a root needs that Linux does not have by default on ZFS (ACLs) is on, as guides to a root on
+    /// ZFS say; compression is off, so that a file takes the room that its size says.
+    pub fn new(dir: &Path, size: &str) -> Pool {
+        let name = format!("lab{}x{}", std::process::id(), POOLS.fetch_add(1, Ordering::Relaxed));
+        let pool = Pool { name, file: dir.join("pool"), top: dir.join("top"), clones: Cell::new(0) };
+        sh(&format!(
+            "truncate -s {size} '{1}' && zpool create -o cachefile=none -O mountpoint=none -O canmount=off \
+             -O acltype=posix -O xattr=sa -O compression=off {0} '{1}'",
+            pool.name,
+            pool.file.display()
+        ));
+        pool
+    }
+
+    /// The name of what is at a path below the top.
+    fn dataset(&self, path: &Path) -> String {
+        let below = path.strip_prefix(&self.top).unwrap_or_else(|_| panic!("{path:?} is not in the store"));
+        self.named(below.to_str().unwrap())
+    }
+
+    fn named(&self, path: &str) -> String {
+        // What is nested in a snapshot: the name of the snapshot is not the last component.
+        let (be, nested) = path.split_once('@').map_or((path, None), |(be, rest)| (be, Some(rest)));
+        let full = match nested.map(|rest| rest.split_once('/').unwrap_or((rest, ""))) {
+            None => be.to_string(),
+            Some((snapshot, "")) => format!("{be}@{snapshot}"),
+            Some((snapshot, below)) => format!("{be}/{below}@{snapshot}"),
+        };
+        format!("{}/{full}", self.name).trim_end_matches('/').to_string()
+    }
+
+    /// The datasets and snapshots that hold files, those that others are mounted in first, with their places.
+    fn all(&self) -> Vec<(String, PathBuf)> {
+        let list = sh(&format!("zfs list -Hr -t filesystem,snapshot -o name,canmount -s name {}", self.name));
+        let lines: Vec<(&str, &str)> = list.lines().filter_map(|l| l.split_once('\t')).collect();
+        let off: Vec<&str> = lines.iter().filter(|(_, canmount)| *canmount == "off").map(|(name, _)| *name).collect();
+        let mut all = Vec::new();
+        for (name, _) in lines {
+            let (dataset, snapshot) = name.split_once('@').map_or((name, None), |(d, s)| (d, Some(s)));
+            // Snapshots that a clone comes from, and nobody made.
+            if off.contains(&dataset) || snapshot.is_some_and(|s| s.starts_with('.')) {
+                continue;
+            }
+            let Some(path) = dataset.strip_prefix(&self.name).and_then(|p| p.strip_prefix('/')) else { continue };
+            let place = match snapshot {
+                None => path.to_string(),
+                Some(snapshot) => {
+                    // `ROOT/be/inner@snap` lies in `ROOT/be@snap`.
+                    let mut parts = path.splitn(3, '/');
+                    let be: Vec<&str> = parts.by_ref().take(2).collect();
+                    let inner = parts.next().map(|p| format!("/{p}")).unwrap_or_default();
+                    format!("{}@{snapshot}{inner}", be.join("/"))
+                }
+            };
+            all.push((name.to_string(), self.top.join(place)));
+        }
+        all.sort_by(|a, b| a.1.cmp(&b.1));
+        all
+    }
+
+    fn mount(&self, name: &str, place: &Path) {
+        // In a snapshot of what has been nested later there is no such place.
+        if std::fs::create_dir_all(place).is_err() {
+            return;
+        }
+        mount(Some(name), place, Some("zfs"), MsFlags::empty(), None::<&str>)
+            .unwrap_or_else(|e| panic!("mount {name} on {place:?}: {e}"));
+    }
+}
+
+impl Backend for Pool {
+    fn kind(&self) -> Kind {
+        Kind::Zfs
+    }
+
+    fn store(&self) -> PathBuf {
+        PathBuf::from(&self.name)
+    }
+
+    fn raise(&self) {
+        mount(Some("top"), &self.top, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
+        for (name, place) in self.all() {
+            self.mount(&name, &place);
+        }
+    }
+
+    fn busy(&self) -> bool {
+        true
+    }
+
+    fn nest(&self, at: &Path) {
+        let name = self.dataset(at);
+        // What lies between the BE and it has files in the BE, and none of its own.
+        let depth = if name.contains("/ROOT/") { 3 } else { 2 };
+        let parts: Vec<&str> = name.split('/').collect();
+        for length in depth + 1..parts.len() {
+            let between = parts[..length].join("/");
+            if try_sh(&format!("zfs list '{between}'")).status != 0 {
+                sh(&format!("zfs create -u -o canmount=off '{between}'"));
+            }
+        }
+        sh(&format!("zfs create -u -o canmount=noauto '{name}'"));
+        self.mount(&name, at);
+    }
+
+    fn is_dataset(&self, dir: &Path) -> bool {
+        mounts().iter().any(|line| mountpoint(line) == dir)
+    }
+
+    fn destroy_behind(&self, path: &Path) {
+        let name = self.dataset(path);
+        super::unmount_below(&self.top);
+        // A clone of it stays, and takes over what it needs.
+        let clones = sh(&format!("zfs list -Hr -t snapshot -o clones '{name}'"));
+        if let Some(clone) = clones.lines().flat_map(|l| l.split(',')).find(|c| !c.is_empty() && *c != "-") {
+            sh(&format!("zfs promote '{clone}'"));
+        }
+        sh(&format!("zfs destroy -r '{name}'"));
+        self.raise();
+    }
+
+    fn clone_behind(&self, from: &Path, to: &Path) {
+        let (from, to) = (self.dataset(from), self.dataset(to));
+        if let Some((_, snapshot)) = to.split_once('@') {
+            sh(&format!("zfs snapshot -r '{from}@{snapshot}'"));
+        } else {
+            self.clones.set(self.clones.get() + 1);
+            let origin = if from.contains('@') { from } else { format!("{from}@.behind-{}", self.clones.get()) };
+            if origin.contains("@.") {
+                sh(&format!("zfs snapshot '{origin}'"));
+            }
+            sh(&format!("zfs clone -u -o canmount=noauto -o mountpoint=/ '{origin}' '{to}'"));
+        }
+        super::unmount_below(&self.top);
+        self.raise();
+    }
+
+    fn mounting(&self, path: &str, at: &Path) -> String {
+        // mount(8) without its helper, which refuses what has a mountpoint.
+        format!("mount -i -t zfs '{}' '{}'", self.named(path), at.display())
+    }
+
+    fn root_arguments(&self, path: &str) -> String {
+        format!("root=ZFS={}", self.named(path))
+    }
+
+    fn foreign(&self, name: &str) -> PathBuf {
+        assert!(!name.is_empty(), "no system lies in the first dataset of a pool");
+        let dataset = self.named(name);
+        sh(&format!(
+            "zfs create -u -o canmount=noauto -o mountpoint=/ '{dataset}' && zpool set bootfs='{dataset}' {}",
+            self.name
+        ));
+        self.raise();
+        let at = self.top.join(name);
+        root::small(&at);
+        std::fs::write(at.join("etc/fstab"), "# made by hand\n").unwrap();
+        at
+    }
+
+    fn datasets(&self) -> Vec<(PathBuf, String)> {
+        // Files are counted in the pool only when they are written to it.
+        sh(&format!("zpool sync {}", self.name));
+        let what = "guid,readonly,canmount,mountpoint,origin,org.bootenv:description,org.bootenv:rest";
+        let list = sh(&format!("zfs list -Hpr -t filesystem,snapshot -o name,{what} {}", self.name));
+        list.lines()
+            .filter_map(|line| line.split_once('\t'))
+            // Snapshots that a clone comes from are made and gone with it.
+            .filter(|(name, _)| !name.contains("@."))
+            .map(|(name, what)| (PathBuf::from("datasets").join(name.replace('/', ":")), what.to_string()))
+            .collect()
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // What another thread has forked may still hold a mount.
+        for _ in 0..20 {
+            if try_sh(&format!("zpool destroy -f {}", self.name)).status == 0 {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(250));
+        }
+        eprintln!("the pool {} is left: {}", self.name, try_sh(&format!("zpool destroy -f {}", self.name)).stderr);
+    }
+}
