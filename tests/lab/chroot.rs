@@ -1,7 +1,7 @@
 //! A BE as `/`, with the host's tools over its own `/usr`, so that programs can run inside: either by chroot, or in a mount
 //! namespace of its own whose root it is, as on a machine that has booted it.
 
-use super::{Lab, Ran, sh};
+use super::{Kind, Lab, Ran, sh};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -13,6 +13,9 @@ pub struct Inside {
     enter: Vec<String>,
     /// Keeps the namespace.
     holder: Option<Child>,
+    store: PathBuf,
+    /// The top of the store, if it has to be left while bootenv works.
+    top: Option<PathBuf>,
 }
 
 impl Lab {
@@ -51,13 +54,21 @@ impl Lab {
             root: PathBuf::from(format!("{process}/root")),
             enter: vec!["nsenter".into(), format!("--mount={process}/ns/mnt"), format!("--root={process}/root")],
             holder: Some(holder),
+            store: self.inner_store(),
+            top: self.busy_top(),
         }
     }
 
     /// Furnishes a mounted root, to be entered by chroot.
     pub fn enter(&self, root: &Path) -> Inside {
         sh(&format!("set -e; {}", self.furnish(root)));
-        Inside { root: root.to_path_buf(), enter: vec!["chroot".into(), root.display().to_string()], holder: None }
+        Inside {
+            root: root.to_path_buf(),
+            enter: vec!["chroot".into(), root.display().to_string()],
+            holder: None,
+            store: self.inner_store(),
+            top: self.busy_top(),
+        }
     }
 
     /// A script that puts the host's tools, `/dev`, `/proc`, `/sys` and an empty `/run` into a mounted root.
@@ -68,17 +79,32 @@ cd '{0}'
 for dir in usr bin sbin lib lib64; do mount --bind -o ro /$dir $dir; done
 for dir in dev proc sys; do mount --bind /$dir $dir; done
 mount -t tmpfs tmpfs run
-touch run/bootenv-binary run/lab.img
+touch run/bootenv-binary
 mkdir run/lab
 mount --bind '{1}' run/bootenv-binary
-mount --bind '{2}' run/lab.img
-mount --bind '{3}' run/lab
+mount --bind '{2}' run/lab
+{3}
 "#,
             root.display(),
             env!("CARGO_BIN_EXE_bootenv"),
-            self.image.display(),
-            self.path("").display()
+            self.path("").display(),
+            match self.inner_store().is_absolute() {
+                true => format!("touch run/lab.img; mount --bind '{}' run/lab.img", self.image.display()),
+                false => String::new(),
+            }
         )
+    }
+
+    /// What `--store` is told inside.
+    fn inner_store(&self) -> PathBuf {
+        match super::kind() {
+            Kind::Btrfs => PathBuf::from("/run/lab.img"),
+            Kind::Zfs => self.store(),
+        }
+    }
+
+    fn busy_top(&self) -> Option<PathBuf> {
+        self.backend.busy().then(|| self.path("top"))
     }
 }
 
@@ -100,13 +126,21 @@ impl Inside {
 
     /// The binary inside, on the store that `/` is on.
     pub fn bootenv(&self, args: &[&str]) -> Ran {
+        self.leave_top();
         self.command("/run/bootenv-binary").args(args).output().unwrap().into()
     }
 
     /// The binary inside, told the image. The loader's state then is the stand-in of an image that has no ESP yet, so that
     /// verbs that need one work.
     pub fn bootenv_on_image(&self, args: &[&str]) -> Ran {
-        self.command("/run/bootenv-binary").args(["--store", "/run/lab.img"]).args(args).output().unwrap().into()
+        self.leave_top();
+        self.command("/run/bootenv-binary").arg("--store").arg(&self.store).args(args).output().unwrap().into()
+    }
+
+    fn leave_top(&self) {
+        if let Some(top) = &self.top {
+            super::unmount_below(top);
+        }
     }
 
     /// The mount table as a process inside sees it.

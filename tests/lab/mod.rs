@@ -107,6 +107,11 @@ pub fn kind() -> Kind {
 /// Why a case is about GRUB alone.
 pub const NO_ONE_SHOT: &str = "a one-shot without EFI variables is GRUB's, which reads no pool";
 
+/// Whether what `Lab::new` makes can be told what boots once.
+pub fn one_shots() -> bool {
+    kind() == Kind::Btrfs
+}
+
 /// Whether a case that is about one kind of store alone can run. Says `skipped: WHY` if not.
 #[must_use]
 pub fn only_on(wanted: Kind, why: &str) -> bool {
@@ -264,9 +269,7 @@ impl Lab {
 
     /// The binary, told to work on this store. Where it could not while the top is mounted, the top is left.
     pub fn command(&self, args: &[&str]) -> Command {
-        if self.backend.busy() {
-            self.leave_top();
-        }
+        self.leave_top_if_busy();
         let mut command = tool();
         command.arg("--store").arg(self.store()).args(args);
         command
@@ -311,7 +314,14 @@ impl Lab {
 
     fn is_up(&self) -> bool {
         let at = self.path("top");
-        mounts().iter().any(|line| mountpoint(line) == at)
+        table().iter().any(|line| mountpoint(line) == at)
+    }
+
+    /// Unmounts the top where bootenv cannot work while it is mounted.
+    fn leave_top_if_busy(&self) {
+        if self.backend.busy() {
+            self.leave_top();
+        }
     }
 
     /// Unmounts the top again.
@@ -345,7 +355,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         // The namespace would do it, but the directory is removed before the namespace is.
-        for line in mounts().iter().rev() {
+        for line in table().iter().rev() {
             let at = mountpoint(line);
             if at.starts_with(self.dir.path()) || at.starts_with("/run/bootenv/") {
                 let _ = nix::mount::umount2(&at, nix::mount::MntFlags::MNT_DETACH);
@@ -356,14 +366,9 @@ impl Drop for Lab {
     }
 }
 
-/// Whether a directory is a laboratory's own.
-fn is_laboratory(dir: &Path) -> bool {
-    dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX))
-}
-
 /// Unmounts what is mounted on a directory and below it.
 fn unmount_below(dir: &Path) {
-    for at in mounts().iter().rev().map(|line| mountpoint(line)).filter(|at| at.starts_with(dir)) {
+    for at in table().iter().rev().map(|line| mountpoint(line)).filter(|at| at.starts_with(dir)) {
         // What another thread has just forked holds a copy of every file that this one had open, until it has become
         // another program.
         let until = std::time::Instant::now() + std::time::Duration::from_secs(5);
@@ -374,8 +379,19 @@ fn unmount_below(dir: &Path) {
     }
 }
 
-/// The mount table of the calling thread, line by line. (`/proc/self` is the main thread's, which is not isolated.)
+/// The mount table of the calling thread, line by line, without what laboratories mount to show their stores.
 pub fn mounts() -> Vec<String> {
+    table().into_iter().filter(|line| !shown(&mountpoint(line))).collect()
+}
+
+/// Whether a path is in a store that a laboratory shows.
+fn shown(path: &Path) -> bool {
+    let is_laboratory = |dir: &Path| dir.file_name().is_some_and(|n| n.to_string_lossy().starts_with(PREFIX));
+    path.ancestors().any(|p| p.ends_with("top") && p.parent().is_some_and(is_laboratory))
+}
+
+/// The whole mount table of the calling thread. (`/proc/self` is the main thread's, which is not isolated.)
+fn table() -> Vec<String> {
     let table = std::fs::read("/proc/thread-self/mountinfo").unwrap();
     String::from_utf8_lossy(&table).lines().map(str::to_string).collect()
 }

@@ -3,7 +3,7 @@
 //!
 //! A dataset that is mounted is busy, so nothing is mounted while bootenv works on the pool.
 
-use super::{Backend, Kind, mountpoint, mounts, root, sh, try_sh};
+use super::{Backend, Kind, mountpoint, root, sh, table, try_sh};
 use nix::mount::{MsFlags, mount};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,16 @@ impl Pool {
         format!("{}/{full}", self.name).trim_end_matches('/').to_string()
     }
 
+    /// Where a dataset or a snapshot belongs, from the top: `ROOT/be/inner@snap` lies in `ROOT/be@snap`.
+    fn place(&self, name: &str) -> PathBuf {
+        let Some((dataset, snapshot)) = name.split_once('@') else { return PathBuf::from(name) };
+        let parts: Vec<&str> = dataset.splitn(3, '/').collect();
+        match parts[..] {
+            [root, be, inner] => PathBuf::from(format!("{root}/{be}@{snapshot}/{inner}")),
+            _ => PathBuf::from(name),
+        }
+    }
+
     /// The datasets and snapshots that hold files, those that others are mounted in first, with their places.
     fn all(&self) -> Vec<(String, PathBuf)> {
         let list = sh(&format!("zfs list -Hr -t filesystem,snapshot -o name,canmount -s name {}", self.name));
@@ -63,17 +73,8 @@ impl Pool {
                 continue;
             }
             let Some(path) = dataset.strip_prefix(&self.name).and_then(|p| p.strip_prefix('/')) else { continue };
-            let place = match snapshot {
-                None => path.to_string(),
-                Some(snapshot) => {
-                    // `ROOT/be/inner@snap` lies in `ROOT/be@snap`.
-                    let mut parts = path.splitn(3, '/');
-                    let be: Vec<&str> = parts.by_ref().take(2).collect();
-                    let inner = parts.next().map(|p| format!("/{p}")).unwrap_or_default();
-                    format!("{}@{snapshot}{inner}", be.join("/"))
-                }
-            };
-            all.push((name.to_string(), self.top.join(place)));
+            let path = snapshot.map_or(path.to_string(), |s| format!("{path}@{s}"));
+            all.push((name.to_string(), self.top.join(self.place(&path))));
         }
         all.sort_by(|a, b| a.1.cmp(&b.1));
         all
@@ -125,7 +126,7 @@ impl Backend for Pool {
     }
 
     fn is_dataset(&self, dir: &Path) -> bool {
-        mounts().iter().any(|line| mountpoint(line) == dir)
+        table().iter().any(|line| mountpoint(line) == dir)
     }
 
     fn destroy_behind(&self, path: &Path) {
@@ -182,14 +183,22 @@ impl Backend for Pool {
     fn datasets(&self) -> Vec<(PathBuf, String)> {
         // Files are counted in the pool only when they are written to it.
         sh(&format!("zpool sync {}", self.name));
-        let what = "guid,readonly,canmount,mountpoint,origin,org.bootenv:description,org.bootenv:rest";
+        let what = "guid,readonly,canmount,mountpoint,org.bootenv:description,org.bootenv:rest";
         let list = sh(&format!("zfs list -Hpr -t filesystem,snapshot -o name,{what} {}", self.name));
-        list.lines()
-            .filter_map(|line| line.split_once('\t'))
+        let mut lines = Vec::new();
+        for line in list.lines() {
+            let fields: Vec<&str> = line.splitn(6, '\t').collect();
+            let [name, guid, readonly, canmount, mountpoint, facts] = fields[..] else { continue };
             // Snapshots that a clone comes from are made and gone with it.
-            .filter(|(name, _)| !name.contains("@."))
-            .map(|(name, what)| (PathBuf::from("datasets").join(name.replace('/', ":")), what.to_string()))
-            .collect()
+            if name.contains("@.") {
+                continue;
+            }
+            let place = self.place(name.strip_prefix(&self.name).unwrap().trim_start_matches('/'));
+            lines.push((place.join("(dataset)"), format!("{guid} {readonly} {canmount} {mountpoint}")));
+            // As on Btrfs: beside the datasets.
+            lines.push((PathBuf::from("BOOTENV/facts").join(guid), facts.to_string()));
+        }
+        lines
     }
 }
 

@@ -42,7 +42,7 @@ impl Print {
         let mut pending = vec![PathBuf::new()];
         while let Some(path) = pending.pop() {
             let full = dir.join(&path);
-            if mount_id(&full) != mount && !shown(&full) {
+            if mount_id(&full) != mount && !super::shown(&full) {
                 lines.insert(path, "a mount".into());
                 continue;
             }
@@ -113,11 +113,6 @@ impl Print {
         let changes = self.changes(after);
         assert!(changes.is_empty(), "{what}:\n{}", changes.join("\n"));
     }
-}
-
-/// Whether a path is in a store that a laboratory shows.
-fn shown(path: &Path) -> bool {
-    path.ancestors().any(|p| p.ends_with("top") && p.parent().is_some_and(super::is_laboratory))
 }
 
 fn mount_id(path: &Path) -> u64 {

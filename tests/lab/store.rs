@@ -65,8 +65,10 @@ impl Lab {
         self.backend.clone_behind(from, to);
     }
 
-    /// The shell command that mounts what is at a path of the store.
+    /// The shell command that mounts what is at a path of the store. It may be run in a namespace of its own, which
+    /// must not hold on to a top that has to be left.
     pub fn mounting(&self, path: &str, at: &Path) -> String {
+        self.leave_top_if_busy();
         self.backend.mounting(path, at)
     }
 

@@ -1,6 +1,6 @@
 //! `activate`, `describe` and `rename`: what boots next, and what things are called.
 
-use crate::lab::{Kind, Lab, Loader, NO_ONE_SHOT, Print, only_on};
+use crate::lab::{Kind, Lab, Loader, NO_ONE_SHOT, Print, one_shots, only_on};
 
 fn asked(lab: &Lab) -> [Option<String>; 2] {
     [lab.asked("default"), lab.asked("once")]
@@ -27,7 +27,9 @@ macro_rules! with_every_loader {
         mod grub {
             $(#[test]
             fn $case() {
-                super::$case(crate::lab::Loader::Grub);
+                if crate::lab::only_on(crate::lab::Kind::Btrfs, "GRUB reads no pool") {
+                    super::$case(crate::lab::Loader::Grub);
+                }
             })*
         }
         mod systemd_boot {
@@ -94,7 +96,8 @@ fn for_good_takes_a_one_shot_back() {
 #[test]
 fn a_second_time_it_says_already_and_changes_nothing() {
     let lab = three();
-    for args in [&["activate", "blue"][..], &["activate", "-t", "green"], &["activate", "-T", "green"]] {
+    let all = [&["activate", "blue"][..], &["activate", "-t", "green"], &["activate", "-T", "green"]];
+    for args in all.into_iter().filter(|args| args.len() == 2 || one_shots()) {
         assert_eq!(lab.json(args).ok().json()["changed"], true, "{args:?}");
         let before = lab.print();
         let again = lab.json(args).ok().json();
@@ -123,7 +126,9 @@ fn nothing_but_the_loaders_state_changes() {
     let lab = three();
     let before = lab.print().without(|p| p.starts_with("BOOTENV"));
     lab.bootenv(&["activate", "blue"]).ok();
-    lab.bootenv(&["activate", "-t", "green"]).ok();
+    if one_shots() {
+        lab.bootenv(&["activate", "-t", "green"]).ok();
+    }
     before.assert_same(&lab.print().without(|p| p.starts_with("BOOTENV")), "activate changed a dataset");
 }
 
@@ -154,7 +159,9 @@ fn a_new_kernel_is_what_boots_after_activate(loader: Loader) {
 fn what_cannot_be_loaded_is_not_shown_as_due() {
     let lab = three();
     lab.bootenv(&["activate", "blue"]).ok();
-    lab.bootenv(&["activate", "-t", "green"]).ok();
+    if one_shots() {
+        lab.bootenv(&["activate", "-t", "green"]).ok();
+    }
     std::fs::remove_dir_all(lab.files("green").join("boot")).unwrap();
     assert_eq!(lab.be("green")["active_once"], false);
     std::fs::remove_file(lab.files("blue").join("boot/initrd.img-6.12.1-amd64")).unwrap();

@@ -1,6 +1,6 @@
 //! `list` in all its forms, and the status that `bootenv` alone shows.
 
-use crate::lab::{Lab, sh};
+use crate::lab::{Kind, Lab, one_shots, only_on, sh};
 use serde_json::Value;
 
 /// Three BEs, one made from a snapshot of another, with descriptions, snapshots and something nested.
@@ -12,7 +12,9 @@ fn family() -> Lab {
     lab.bootenv(&["create", "zebra@late"]).ok();
     lab.bootenv(&["create", "-e", "zebra@base", "ant"]).ok();
     lab.bootenv(&["activate", "zebra"]).ok();
-    lab.bootenv(&["activate", "-t", "ant"]).ok();
+    if one_shots() {
+        lab.bootenv(&["activate", "-t", "ant"]).ok();
+    }
     lab
 }
 
@@ -34,10 +36,11 @@ fn the_table_shows_what_boots_next() {
     assert_eq!(lines[0], ["BE", "Active", "Mountpoint", "Space", "Created", "Description"]);
     assert_eq!(lines[1][..3], ["default", "-", "-"]);
     assert_eq!((&lines[2][..3], &lines[2][6..]), (&["zebra", "R", "-"][..], &["second", "thoughts"][..]));
-    assert_eq!(lines[3][..3], ["ant", "T", "-"]);
+    let once = if one_shots() { "T" } else { "-" };
+    assert_eq!(lines[3][..3], ["ant", once, "-"]);
     assert_eq!(lines.len(), 4);
     // Columns are aligned: every one begins where its heading does.
-    for (line, word) in out.lines().skip(1).zip(["-", "R", "T"]) {
+    for (line, word) in out.lines().skip(1).zip(["-", "R", once]) {
         assert_eq!(line.find(&format!(" {word} ")).map(|at| at + 1), out.find("Active"), "{line}");
     }
 }
@@ -102,6 +105,9 @@ fn sorted_by_a_key_up_or_down() {
 
 #[test]
 fn space_is_told_and_sorted_by_where_the_store_keeps_count() {
+    if !only_on(Kind::Btrfs, "counting is turned on by its quotas; a pool always counts") {
+        return;
+    }
     let lab = family();
     assert_eq!(lab.be("ant")["used_bytes"], Value::Null);
     let top = lab.top();
@@ -281,6 +287,6 @@ fn listing_changes_nothing() {
 fn a_reader_that_goes_away_is_no_error() {
     let lab = family();
     let binary = env!("CARGO_BIN_EXE_bootenv");
-    let script = format!("set -o pipefail; '{binary}' --store '{}' list -a | true", lab.image.display());
+    let script = format!("set -o pipefail; '{binary}' --store '{}' list -a | true", lab.store().display());
     assert_eq!(crate::lab::try_sh(&script).stderr, "");
 }
