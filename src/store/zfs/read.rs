@@ -5,7 +5,7 @@ use crate::domain::{BeName, BootEnv, FORMAT, Facts, SnapName, Snapshot};
 use crate::error::Result;
 use crate::store::{About, Contents, ROOT, SHARED, Store};
 use crate::sys::mountinfo::{self, Mount};
-use crate::sys::zfs::{self, Dataset, Kind};
+use crate::sys::zfs::{self, Canmount, Dataset, Kind};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +25,11 @@ pub(super) fn facts(dataset: &Dataset) -> Facts {
         description: text(DESCRIPTION).cloned(),
         rest: text(REST).and_then(|rest| toml::from_str(rest).ok()).unwrap_or_default(),
     }
+}
+
+/// Whether a dataset holds files that a BE shows.
+fn is_seen(dataset: &Dataset) -> bool {
+    dataset.kind == Kind::Filesystem && dataset.canmount != Some(Canmount::Off)
 }
 
 /// Everything that goes into the list.
@@ -54,7 +59,8 @@ pub(super) fn contents(store: &Zfs, _about: About<'_>) -> Result<Contents> {
             adopted,
             created: dataset.created,
             readonly: dataset.readonly,
-            nested: all.iter().filter(|d| d.kind == Kind::Filesystem).filter_map(inner).collect(),
+            // What holds nothing but the name of a dataset below it is not one to people.
+            nested: all.iter().filter(|d| is_seen(d)).filter_map(inner).collect(),
             running: mountpoints.iter().any(|m| m == Path::new("/")),
             mountpoints,
             used: Some(dataset.used),
