@@ -64,6 +64,11 @@ impl Backend for Image {
         format!("rootflags=subvol={}", if path.is_empty() { "/" } else { path })
     }
 
+    fn shared_line(&self) -> String {
+        let uuid = sh(&format!("blkid -o value -s UUID '{}'", self.image.display()));
+        format!("UUID={} /var/shared btrfs subvol=SHARED 0 0", uuid.trim())
+    }
+
     fn foreign(&self, name: &str) -> PathBuf {
         sh(&format!("truncate -s 256M '{0}' && mkfs.btrfs -q '{0}'", self.image.display()));
         self.raise();

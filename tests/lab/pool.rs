@@ -166,6 +166,10 @@ impl Backend for Pool {
         format!("root=ZFS={}", self.named(path))
     }
 
+    fn shared_line(&self) -> String {
+        format!("{}/SHARED /var/shared zfs defaults 0 0", self.name)
+    }
+
     fn foreign(&self, name: &str) -> PathBuf {
         assert!(!name.is_empty(), "no system lies in the first dataset of a pool");
         let dataset = self.named(name);

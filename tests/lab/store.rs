@@ -1,6 +1,6 @@
 //! What the tests have to know about where a store keeps things (DESIGN, section 3), so that the cases themselves need not.
 
-use super::{Lab, Loader, Print, sh};
+use super::{Kind, Lab, Loader, Print, kind, sh};
 use std::path::{Path, PathBuf};
 
 /// An entry of the boot menu, as the boot loader reads it.
@@ -23,6 +23,17 @@ impl Lab {
     /// Whether there is such a BE or snapshot, by the store itself.
     pub fn holds(&self, name: &str) -> bool {
         self.files(name).exists()
+    }
+
+    /// What lies where BEs do, by the store itself; nothing if there is no store.
+    pub fn in_root(&self) -> Vec<String> {
+        if kind() == Kind::Btrfs && !self.image.exists() {
+            return Vec::new();
+        }
+        let names = std::fs::read_dir(self.top().join("ROOT")).into_iter().flatten();
+        let mut names: Vec<String> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
     }
 
     /// The files of the shared dataset.
@@ -75,6 +86,11 @@ impl Lab {
     /// What the kernel has to be told to have what is at a path of the store as its root.
     pub fn root_arguments(&self, path: &str) -> String {
         self.backend.root_arguments(path)
+    }
+
+    /// The line of fstab that mounts the shared dataset.
+    pub fn shared_line(&self) -> String {
+        self.backend.shared_line()
     }
 
     /// The whole store: every file of every dataset, identity and flags of every dataset. Without the lock, which names the

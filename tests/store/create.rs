@@ -1,6 +1,6 @@
 //! `create`: boot environments and snapshots.
 
-use crate::lab::{Kind, Lab, NO_ONE_SHOT, Print, one_shots, only_on};
+use crate::lab::{Kind, Lab, Loader, NO_ONE_SHOT, Print, one_shots, only_on};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -60,7 +60,10 @@ fn a_be_has_a_menu_entry_that_boots_its_own_kernel() {
     );
     assert_eq!(lab.be("blue")["boot"]["kernel"], "ROOT/blue/boot/vmlinuz-6.12.1-amd64");
     let ids: Vec<String> = lab.menu().into_iter().map(|e| e.id).collect();
-    assert_eq!(ids, ["blue", "default"], "the newest goes first");
+    match lab.loader {
+        Loader::Grub => assert_eq!(ids, ["blue", "default"], "the newest goes first"),
+        Loader::SystemdBoot => assert_eq!(ids, ["default", "blue"], "what was activated last goes first"),
+    }
 }
 
 #[test]
