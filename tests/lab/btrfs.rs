@@ -56,6 +56,10 @@ impl Backend for Image {
         sh(&format!("btrfs -q subvolume snapshot '{}' '{}'", from.display(), to.display()));
     }
 
+    fn make_readonly(&self, path: &Path) {
+        sh(&format!("btrfs property set -ts '{}' ro true", path.display()));
+    }
+
     fn mounting(&self, path: &str, at: &Path) -> String {
         format!("mount -o subvol={path} {} '{}'", self.device(), at.display())
     }

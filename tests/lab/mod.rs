@@ -153,6 +153,8 @@ trait Backend {
 
     fn clone_behind(&self, from: &Path, to: &Path);
 
+    fn make_readonly(&self, path: &Path);
+
     /// The command that mounts what is at a path of the store.
     fn mounting(&self, path: &str, at: &Path) -> String;
 

@@ -157,6 +157,10 @@ impl Backend for Pool {
         self.raise();
     }
 
+    fn make_readonly(&self, path: &Path) {
+        sh(&format!("zfs set -u readonly=on '{}'", self.dataset(path)));
+    }
+
     fn mounting(&self, path: &str, at: &Path) -> String {
         // mount(8) without its helper, which refuses what has a mountpoint.
         format!("mount -i -t zfs '{}' '{}'", self.named(path), at.display())

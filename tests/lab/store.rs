@@ -76,6 +76,11 @@ impl Lab {
         self.backend.clone_behind(from, to);
     }
 
+    /// Makes a dataset read-only, as people do.
+    pub fn make_readonly(&self, path: &Path) {
+        self.backend.make_readonly(path);
+    }
+
     /// The shell command that mounts what is at a path of the store. It may be run in a namespace of its own, which
     /// must not hold on to a top that has to be left.
     pub fn mounting(&self, path: &str, at: &Path) -> String {
