@@ -185,7 +185,7 @@ impl<'a> Reader<'a> {
         let mut found: Vec<&Subvolume> =
             all.0.iter().filter(|s| s.parent == TOP_LEVEL && Some(s.dir) == root_dir).collect();
         found.sort_by_key(|s| (s.created, s.id));
-        let mut bes: Vec<(i64, u64, BootEnv)> = Vec::with_capacity(found.len());
+        let mut bes: Vec<BootEnv> = Vec::with_capacity(found.len());
         let mut snapshots: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
         for subvolume in found {
             let shown = String::from_utf8_lossy(&subvolume.name);
@@ -193,8 +193,7 @@ impl<'a> Reader<'a> {
             match shown.split_once('@') {
                 None => match BeName::parse(&shown) {
                     Ok(name) if whole => {
-                        let be = self.boot_env(&all, name, be_path(&shown), subvolume, false);
-                        bes.push((subvolume.created, subvolume.id, be));
+                        bes.push(self.boot_env(&all, name, be_path(&shown), subvolume, false));
                     }
                     _ if shown.starts_with('.') => {}
                     _ => self.left_alone(&shown, "a boot environment"),
@@ -210,8 +209,6 @@ impl<'a> Reader<'a> {
             }
         }
         self.adopted(&all, &mut bes)?;
-        bes.sort_by_key(|(created, id, _)| (*created, *id));
-        let mut bes: Vec<BootEnv> = bes.into_iter().map(|(_, _, be)| be).collect();
         for be in &mut bes {
             be.snapshots = snapshots.remove(be.name.as_str()).unwrap_or_default();
         }
@@ -230,7 +227,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Roots that lie where they were before bootenv.
-    fn adopted(&mut self, all: &Subvolumes, bes: &mut Vec<(i64, u64, BootEnv)>) -> Result<()> {
+    fn adopted(&mut self, all: &Subvolumes, bes: &mut Vec<BootEnv>) -> Result<()> {
         let adopted = facts::adopted(&self.home).unwrap_or_else(|e| {
             self.attention.push(format!("{}: {}", e.message, e.hint.unwrap_or_default()));
             BTreeMap::new()
@@ -245,7 +242,8 @@ impl<'a> Reader<'a> {
             };
             match (BeName::parse(&name), subvolume) {
                 (Ok(name), Some(found)) => {
-                    bes.push((found.created, found.id, self.boot_env(all, name, path, found, true)))
+                    let at = bes.partition_point(|be| be.created < found.created);
+                    bes.insert(at, self.boot_env(all, name, path, found, true));
                 }
                 (Ok(_), None) => {
                     self.attention.push(format!("the adopted root {path} is gone: `bootenv check --repair` forgets it"))
