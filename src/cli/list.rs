@@ -11,11 +11,13 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
+use std::mem::ManuallyDrop;
 
 pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
     let only = args.name.as_deref().map(BeName::parse).transpose()?;
     let session = cx.look()?;
-    let mut inventory = if cx.out.is_json() { session.inventory()? } else { session.listing()? };
+    // Never dropped: the process ends next, and giving a thousand BEs back piece by piece takes as long as finding some.
+    let mut inventory = ManuallyDrop::new(if cx.out.is_json() { session.inventory()? } else { session.listing()? });
     if let Some(name) = &only {
         inventory.be(name)?;
     }
@@ -103,6 +105,7 @@ fn utc(seconds: i64) -> String {
 /// A cell of the table. Nothing that the inventory says already is copied, and times are told only when they are printed.
 enum Cell<'i> {
     Text(Cow<'i, str>),
+    Description(&'i str),
     Time(i64),
 }
 
@@ -111,7 +114,16 @@ impl Cell<'_> {
     fn width(&self) -> usize {
         match self {
             Cell::Text(text) => text.chars().count(),
+            Cell::Description(text) => text.chars().count(),
             Cell::Time(_) => "2026-01-31 10:00".len(),
+        }
+    }
+
+    fn write(&self, clock: &Clock, text: &mut String) {
+        match self {
+            Cell::Text(cell) => *text += cell,
+            Cell::Description(cell) => *text += &printable((*cell).into()),
+            Cell::Time(time) => clock.tell(*time, text),
         }
     }
 }
@@ -132,7 +144,7 @@ fn rows<'i>(
     be: &'i BootEnv,
     depth: usize,
 ) -> impl Iterator<Item = Row<'i>> + use<'i> {
-    let described = |facts: &'i Facts| Cell::Text(printable(facts.description.as_deref().unwrap_or("-").into()));
+    let described = |facts: &'i Facts| Cell::Description(facts.description.as_deref().unwrap_or("-"));
     let indent = "  ".repeat(depth);
     let own = [
         if depth == 0 { be.name.as_str().into() } else { format!("{indent}{}", be.name).into() },
@@ -166,7 +178,7 @@ fn table(cx: &Context, args: &args::List, inventory: &Inventory, chosen: &[&Boot
                 text += if index == 0 { "" } else { "\t" };
                 match cell {
                     Cell::Text(cell) => text += cell.trim_start(),
-                    Cell::Time(time) => clock.tell(time, &mut text),
+                    other => other.write(&clock, &mut text),
                 }
             }
             text.push('\n');
@@ -188,14 +200,9 @@ fn table(cx: &Context, args: &args::List, inventory: &Inventory, chosen: &[&Boot
         text += on;
         let [first @ .., last] = row;
         for (cell, width) in first.into_iter().zip(&widths) {
-            padded(&mut text, *width, |text| match cell {
-                Cell::Text(cell) => *text += &cell,
-                Cell::Time(time) => clock.tell(time, text),
-            });
+            padded(&mut text, *width, |text| cell.write(&clock, text));
         }
-        if let Cell::Text(last) = last {
-            text += &last;
-        }
+        last.write(&clock, &mut text);
         text.extend([off, "\n"]);
     }
     cx.out.text(&text);
