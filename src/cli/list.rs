@@ -2,7 +2,7 @@
 
 use super::args::SortKey;
 use super::{Context, args};
-use crate::domain::{BeName, BootEnv, Inventory, Target};
+use crate::domain::{BeName, BootEnv, Facts, Inventory, Target};
 use crate::error::Result;
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Local, SecondsFormat, Utc};
@@ -10,11 +10,14 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
+use std::mem::ManuallyDrop;
 
 pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
     let only = args.name.as_deref().map(BeName::parse).transpose()?;
     let session = cx.look()?;
-    let mut inventory = if cx.out.is_json() { session.inventory()? } else { session.listing()? };
+    // Never dropped: the process ends next, and giving a thousand BEs back piece by piece takes as long as finding some.
+    let mut inventory = ManuallyDrop::new(if cx.out.is_json() { session.inventory()? } else { session.listing()? });
     if let Some(name) = &only {
         inventory.be(name)?;
     }
@@ -99,62 +102,118 @@ fn utc(seconds: i64) -> String {
     DateTime::<Utc>::from_timestamp(seconds, 0).unwrap_or_default().to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-/// The cells of one line. What the inventory says already is not copied.
-type Row<'i> = [Cow<'i, str>; 6];
+/// A cell of the table. Nothing that the inventory says already is copied, and times are told only when they are printed.
+enum Cell<'i> {
+    Text(Cow<'i, str>),
+    Description(&'i str),
+    Time(i64),
+}
+
+impl Cell<'_> {
+    /// How many columns of the terminal it takes.
+    fn width(&self) -> usize {
+        match self {
+            Cell::Text(text) => text.chars().count(),
+            Cell::Description(text) => text.chars().count(),
+            Cell::Time(_) => "2026-01-31 10:00".len(),
+        }
+    }
+
+    fn write(&self, clock: &Clock, text: &mut String) {
+        match self {
+            Cell::Text(cell) => *text += cell,
+            Cell::Description(cell) => *text += &printable((*cell).into()),
+            Cell::Time(time) => clock.tell(*time, text),
+        }
+    }
+}
+
+impl<'i, T: Into<Cow<'i, str>>> From<T> for Cell<'i> {
+    fn from(text: T) -> Self {
+        Cell::Text(text.into())
+    }
+}
+
+/// The cells of a line that is coloured or not.
+type Row<'i> = ([Cell<'i>; 6], bool);
+
+/// The lines of one BE.
+fn rows<'i>(
+    args: &args::List,
+    inventory: &Inventory,
+    be: &'i BootEnv,
+    depth: usize,
+) -> impl Iterator<Item = Row<'i>> + use<'i> {
+    let described = |facts: &'i Facts| Cell::Description(facts.description.as_deref().unwrap_or("-"));
+    let indent = "  ".repeat(depth);
+    let own = [
+        if depth == 0 { be.name.as_str().into() } else { format!("{indent}{}", be.name).into() },
+        flags(inventory, be).into(),
+        be.mountpoints.first().map_or("-".into(), |m| printable(m.to_string_lossy()).into()),
+        space(be.used).into(),
+        Cell::Time(be.created),
+        described(&be.facts),
+    ];
+    let datasets = if args.datasets || args.all { datasets(be) } else { Vec::new() };
+    let snapshots = if args.snapshots || args.all { &be.snapshots[..] } else { &[] };
+    let inside = indent.clone();
+    let datasets = datasets
+        .into_iter()
+        .map(move |d| [format!("{indent}  {d}").into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()]);
+    let snapshots = snapshots.iter().map(move |s| {
+        let name = format!("{inside}  {}@{}", be.name, s.name);
+        [name.into(), "-".into(), "-".into(), "-".into(), Cell::Time(s.created), described(&s.facts)]
+    });
+    std::iter::once((own, be.running)).chain(datasets.chain(snapshots).map(|row| (row, false)))
+}
 
 fn table(cx: &Context, args: &args::List, inventory: &Inventory, chosen: &[&BootEnv]) {
     let clock = Clock::new(args.script);
-    let mut rows: Vec<Row<'_>> = Vec::with_capacity(chosen.len() + 1);
-    if !args.script {
-        rows.push(["BE", "Active", "Mountpoint", "Space", "Created", "Description"].map(Cow::Borrowed));
-    }
     let ordered = if args.tree { by_origin(inventory, chosen) } else { chosen.iter().map(|b| (*b, 0)).collect() };
-    for (be, depth) in ordered {
-        let indent = "  ".repeat(depth);
-        let name = be.name.as_str();
-        rows.push([
-            if depth == 0 { name.into() } else { format!("{indent}{name}").into() },
-            flags(inventory, be),
-            be.mountpoints.first().map_or("-".into(), |m| printable(m.to_string_lossy())),
-            space(be.used),
-            clock.tell(be.created).into(),
-            printable(be.facts.description.as_deref().unwrap_or("-").into()),
-        ]);
-        if args.datasets || args.all {
-            rows.extend(datasets(be).into_iter().map(|d| {
-                [format!("{indent}  {d}").into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()]
-            }));
-        }
-        if args.snapshots || args.all {
-            rows.extend(be.snapshots.iter().map(|s| {
-                let description = printable(s.facts.description.as_deref().unwrap_or("-").into());
-                let name = format!("{indent}  {name}@{}", s.name);
-                [name.into(), "-".into(), "-".into(), "-".into(), clock.tell(s.created).into(), description]
-            }));
-        }
-    }
-    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 5] = if args.script { [0; 5] } else { std::array::from_fn(width) };
-    let mut text = String::with_capacity(rows.len() * (widths.iter().sum::<usize>() + 48));
-    for (index, row) in rows.iter().enumerate() {
-        let (on, off) = match index {
-            0 if !args.script => cx.out.bold_marks(),
-            _ if !args.script && row[1].contains('N') => cx.out.green_marks(),
-            _ => ("", ""),
-        };
-        text += on;
-        for (cell, width) in row.iter().zip(&widths) {
-            match args.script {
-                true => text.extend([cell.trim_start(), "\t"]),
-                false => {
-                    text += cell;
-                    text.extend(std::iter::repeat_n(' ', width + 2 - cell.chars().count()));
+    let rows = || ordered.iter().flat_map(|(be, depth)| rows(args, inventory, be, *depth));
+    if args.script {
+        let mut text = String::new();
+        for (row, _) in rows() {
+            for (index, cell) in row.into_iter().enumerate() {
+                text += if index == 0 { "" } else { "\t" };
+                match cell {
+                    Cell::Text(cell) => text += cell.trim_start(),
+                    other => other.write(&clock, &mut text),
                 }
             }
+            text.push('\n');
         }
-        text.extend([&*row[5], off, "\n"]);
+        return cx.out.text(&text);
+    }
+    let header = ["BE", "Active", "Mountpoint", "Space", "Created", "Description"];
+    let mut widths = header.map(str::len);
+    for (row, _) in rows() {
+        row.iter().zip(&mut widths).take(5).for_each(|(cell, width)| *width = cell.width().max(*width));
+    }
+    let mut text = String::with_capacity((ordered.len() + 1) * (widths.iter().sum::<usize>() + 48));
+    let (bold, plain) = cx.out.bold_marks();
+    text += bold;
+    header[..5].iter().zip(&widths).for_each(|(cell, width)| padded(&mut text, *width, |text| *text += cell));
+    text.extend([header[5], plain, "\n"]);
+    for (row, coloured) in rows() {
+        let (on, off) = if coloured { cx.out.green_marks() } else { ("", "") };
+        text += on;
+        let [first @ .., last] = row;
+        for (cell, width) in first.into_iter().zip(&widths) {
+            padded(&mut text, *width, |text| cell.write(&clock, text));
+        }
+        last.write(&clock, &mut text);
+        text.extend([off, "\n"]);
     }
     cx.out.text(&text);
+}
+
+/// Writes something, and blanks up to the next column.
+fn padded(text: &mut String, width: usize, write: impl FnOnce(&mut String)) {
+    let begin = text.len();
+    write(text);
+    let written = text[begin..].chars().count();
+    text.extend(std::iter::repeat_n(' ', (width + 2).saturating_sub(written)));
 }
 
 /// `N` runs, `R` boots from now on, `T` boots next, once.
@@ -236,12 +295,13 @@ impl Clock {
         Clock { script, format: StrftimeItems::new("%Y-%m-%d %H:%M").collect() }
     }
 
-    fn tell(&self, seconds: i64) -> String {
-        let Some(time) = DateTime::<Utc>::from_timestamp(seconds, 0) else { return "-".into() };
-        match self.script {
-            true => time.to_rfc3339_opts(SecondsFormat::Secs, true),
-            false => time.with_timezone(&Local).naive_local().format_with_items(self.format.iter()).to_string(),
-        }
+    fn tell(&self, seconds: i64, text: &mut String) {
+        let Some(time) = DateTime::<Utc>::from_timestamp(seconds, 0) else { return text.push('-') };
+        // Writing to a String cannot fail.
+        let _ = match self.script {
+            true => write!(text, "{}", time.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            false => write!(text, "{}", time.with_timezone(&Local).naive_local().format_with_items(self.format.iter())),
+        };
     }
 }
 

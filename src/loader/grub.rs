@@ -10,7 +10,7 @@ use crate::domain::{Asked, NextBoot};
 use crate::error::{Doing, Error, Result};
 use crate::store::Store;
 use crate::sys::tree::Tree;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
@@ -52,12 +52,14 @@ pub struct Grub {
     is_root: bool,
     esp: RefCell<Option<Rc<Esp>>>,
     menu: RefCell<Option<Rc<String>>>,
+    /// Whether every line of that menu has been looked at.
+    whole: Cell<bool>,
 }
 
 impl Grub {
     /// The loader of a store. `is_root` says whether the running system is on it.
     pub fn new(store: Rc<dyn Store>, is_root: bool) -> Self {
-        Grub { store, is_root, esp: RefCell::default(), menu: RefCell::default() }
+        Grub { store, is_root, esp: RefCell::default(), menu: RefCell::default(), whole: Cell::new(false) }
     }
 
     fn home(&self) -> Result<Tree> {
@@ -113,22 +115,26 @@ impl Grub {
     }
 
     fn parse(&self, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>> {
-        match self.installed() {
-            true => menu::parse(&self.menu()?, wanted),
-            false => Ok(Vec::new()),
+        if !self.installed() {
+            return Ok(Vec::new());
         }
+        let entries = menu::parse(&self.menu()?, wanted)?;
+        self.whole.set(true);
+        Ok(entries)
     }
 
     /// Changes the menu as text: parsing and writing a thousand entries takes longer than all the rest of a verb.
     fn edit(&self, change: impl FnOnce(&str) -> Result<String>) -> Result<()> {
         let text = self.menu()?;
         let changed = change(&text)?;
-        if changed == *text { Ok(()) } else { self.write_menu(&changed) }
+        if changed == *text { Ok(()) } else { self.write_menu(changed) }
     }
 
-    fn write_menu(&self, text: &str) -> Result<()> {
+    fn write_menu(&self, text: String) -> Result<()> {
         *self.menu.borrow_mut() = None;
-        self.home()?.write(MENU, text.as_bytes(), 0o644)
+        self.home()?.write(MENU, text.as_bytes(), 0o644)?;
+        *self.menu.borrow_mut() = Some(Rc::new(text));
+        Ok(())
     }
 
     fn stub(&self) -> String {
@@ -211,7 +217,10 @@ impl Loader for Grub {
     }
 
     fn named(&self, ids: &[&str]) -> Result<Vec<Entry>> {
-        self.parse(|id| ids.contains(&id))
+        match ids.is_empty() && self.whole.get() {
+            true => Ok(Vec::new()),
+            false => self.parse(|id| ids.contains(&id)),
+        }
     }
 
     fn put(&self, entry: &Entry) -> Result<()> {
@@ -230,7 +239,7 @@ impl Loader for Grub {
     }
 
     fn replace(&self, entries: &[Entry]) -> Result<()> {
-        self.write_menu(&menu::render(entries))
+        self.write_menu(menu::render(entries))
     }
 
     fn asked(&self) -> Result<Asked> {

@@ -10,6 +10,8 @@
 use super::Entry;
 use crate::domain::kernel::Kernel;
 use crate::error::{Error, Result};
+use memchr::{memchr, memmem};
+use std::ops::Range;
 
 const HEADER: &str = "# bootenv menu ";
 const FORMAT: u32 = 1;
@@ -65,52 +67,55 @@ pub fn render(entries: &[Entry]) -> String {
 
 /// The menu with an entry in the place of those with the same id and path, or at the top. Other lines stay as they are.
 pub fn put(text: &str, entry: &Entry) -> Result<String> {
-    let ours = start(&entry.id, &entry.path);
-    let mut new = Some(line(entry));
-    let mut out = String::with_capacity(text.len() + 256);
-    let (header, lines) = split(text)?;
-    out += header;
-    if !lines.clone().any(|l| l.starts_with(&ours)) {
-        out += &new.take().unwrap_or_default();
-    }
-    for line in lines {
-        match line.starts_with(&ours) {
-            true => out += &new.take().unwrap_or_default(),
-            false => out += line,
-        }
-    }
-    Ok(out)
+    let (top, there) = (top(text)?, lines_of(text, &start(&entry.id, &entry.path)));
+    let at = there.first().map_or(top, |line| line.start);
+    Ok(spliced(text, at, &line(entry), &there))
 }
 
 /// The menu with an entry behind the first one with the same id and path, or at the top.
 pub fn put_beside(text: &str, entry: &Entry) -> Result<String> {
-    let (header, lines) = split(text)?;
-    let new = line(entry);
-    if lines.clone().any(|l| l == new) {
+    let (top, new) = (top(text)?, line(entry));
+    if !lines_of(text, &new).is_empty() {
         return Ok(text.to_string());
     }
-    let ours = start(&entry.id, &entry.path);
-    let mut lines: Vec<&str> = lines.collect();
-    let place = lines.iter().position(|l| l.starts_with(&ours)).map_or(0, |at| at + 1);
-    lines.insert(place, &new);
-    Ok(header.to_string() + &lines.concat())
+    let at = lines_of(text, &start(&entry.id, &entry.path)).first().map_or(top, |line| line.end);
+    Ok(spliced(text, at, &new, &[]))
 }
 
 /// The menu without the entries with this id and path.
 pub fn remove(text: &str, id: &str, path: &str) -> Result<String> {
-    let theirs = start(id, path);
-    let (header, lines) = split(text)?;
-    Ok(header.to_string() + &lines.filter(|l| !l.starts_with(&theirs)).collect::<String>())
+    let top = top(text)?;
+    Ok(spliced(text, top, "", &lines_of(text, &start(id, path))))
 }
 
-/// The first line of a menu that may be written, and the others, all with their ends.
-fn split(text: &str) -> Result<(&str, std::str::SplitInclusive<'_, char>)> {
+/// Where the entries of a menu begin that may be written.
+fn top(text: &str) -> Result<usize> {
     let header = format!("{HEADER}{FORMAT}\n");
-    match text.split_at_checked(header.len()) {
-        Some((first, rest)) if first == header => Ok((first, rest.split_inclusive('\n'))),
+    match text.starts_with(&header) {
+        true => Ok(header.len()),
         // Parsing tells whether it is damaged or newer.
-        _ => parse(text, |_| false).and_then(|_| Err(damaged(1))),
+        false => parse(text, |_| false).and_then(|_| Err(damaged(1))),
     }
+}
+
+/// The lines, with their ends, that begin with `start`.
+fn lines_of(text: &str, start: &str) -> Vec<Range<usize>> {
+    let begin = |at: usize| at == 0 || text.as_bytes()[at - 1] == b'\n';
+    let end = |at: usize| text[at..].find('\n').map_or(text.len(), |n| at + n + 1);
+    memmem::find_iter(text.as_bytes(), start).filter(|at| begin(*at)).map(|at| at..end(at)).collect()
+}
+
+/// The text with `new` at a place between two lines, and without some lines at or behind it.
+fn spliced(text: &str, at: usize, new: &str, without: &[Range<usize>]) -> String {
+    let mut out = String::with_capacity(text.len() + new.len());
+    out += &text[..at];
+    out += new;
+    let mut next = at;
+    for line in without {
+        out += &text[next..line.start];
+        next = line.end;
+    }
+    out + &text[next..]
 }
 
 /// What the lines of entries with this id and path begin with.
@@ -153,9 +158,10 @@ fn words(text: &str) -> Option<[&str; WORDS]> {
             rest = rest.strip_prefix(' ')?;
         }
         let inside = rest.strip_prefix('\'')?;
-        let mut end = inside.find('\'')?;
+        let quote = |from: usize| memchr(b'\'', &inside.as_bytes()[from..]).map(|n| from + n);
+        let mut end = quote(0)?;
         while inside[end..].starts_with("'\\''") {
-            end += 4 + inside[end + 4..].find('\'')?;
+            end = quote(end + 4)?;
         }
         *word = &inside[..end];
         rest = &inside[end + 1..];

@@ -176,7 +176,8 @@ pub(super) fn apply_all(world: &World<'_>, steps: &[Step], observer: &mut dyn Ob
 /// there, also for a loader that reads the disk itself and after a power cut.
 fn settle(world: &World<'_>, step: &Step) -> Result<()> {
     match step {
-        Step::Ask { .. } => world.store.sync(),
+        // A kernel that has just been installed may not be on the disk yet.
+        Step::Ask { .. } | Step::Entry { fresh: false, .. } => world.store.sync(),
         step if step.changes_entries() && world.loader.kernels().is_some() => world.store.sync(),
         _ => Ok(()),
     }

@@ -4,7 +4,7 @@ use super::FactsFile;
 use crate::domain::{FORMAT, Facts};
 use crate::error::{Error, Result};
 use crate::sys::tree::Tree;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// Where they lie in the tool's own directory.
@@ -60,37 +60,34 @@ fn damaged(identity: Uuid, why: &str) -> Error {
         .hint("`bootenv check --repair` puts it aside; only the description is lost")
 }
 
-/// Parses the facts of all datasets: by file name, with the content where it has been read already. What is damaged is told
-/// in `attention`: it must not hide a BE.
-pub fn parse_all(
+/// Parses the facts of a dataset into `all`, from a file of which the content may have been read already. What is damaged is
+/// told in `attention`: it must not hide a BE.
+pub fn collect(
     home: &Tree,
-    files: Vec<(String, Option<Vec<u8>>)>,
+    name: &str,
+    content: Option<&[u8]>,
+    all: &mut Vec<(Uuid, Facts)>,
     attention: &mut Vec<String>,
-) -> HashMap<Uuid, Facts> {
-    let mut all = HashMap::with_capacity(files.len());
-    for (name, content) in files {
-        let Some(identity) = name.strip_suffix(".toml").and_then(|n| Uuid::try_parse(n).ok()) else { continue };
-        let facts = match content {
-            Some(bytes) => std::str::from_utf8(&bytes)
-                .map_err(|e| e.to_string())
-                .and_then(parse)
-                .map_err(|why| damaged(identity, &why)),
-            None => read(home, identity),
-        };
-        match facts {
-            Ok(facts) => {
-                if facts.version > FORMAT && facts.rest.contains_key("description") {
-                    attention.push(format!(
-                        "BOOTENV/{DIR}/{identity}.toml was written by a newer bootenv (format {}), cannot be read, and is left alone",
-                        facts.version
-                    ));
-                }
-                all.insert(identity, facts);
-            }
-            Err(e) => attention.push(format!("{}; `bootenv check --repair` puts it aside", e.message)),
+) {
+    let Some(identity) = name.strip_suffix(".toml").and_then(|n| Uuid::try_parse(n).ok()) else { return };
+    let facts = match content {
+        Some(bytes) => {
+            std::str::from_utf8(bytes).map_err(|e| e.to_string()).and_then(parse).map_err(|why| damaged(identity, &why))
         }
+        None => read(home, identity),
+    };
+    match facts {
+        Ok(facts) => {
+            if facts.version > FORMAT && facts.rest.contains_key("description") {
+                attention.push(format!(
+                    "BOOTENV/{DIR}/{identity}.toml was written by a newer bootenv (format {}), cannot be read, and is left alone",
+                    facts.version
+                ));
+            }
+            all.push((identity, facts));
+        }
+        Err(e) => attention.push(format!("{}; `bootenv check --repair` puts it aside", e.message)),
     }
-    all
 }
 
 /// The files that are there, damaged or not.

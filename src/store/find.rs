@@ -42,7 +42,10 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
     let Some(path) = what else {
         let mount = mount_of(&mounts, Path::new("/"))?;
         return match mount.fstype.as_str() {
-            "btrfs" => open_device(&mounts, &mount.source.display().to_string(), mount),
+            "btrfs" => {
+                let (name, mount) = (mount.source.display().to_string(), mount.clone());
+                open_device(mounts, &name, &mount)
+            }
             "zfs" => open_dataset(&mounts, &mount.source.to_string_lossy(), None),
             other => Err(Error::refused(format!("/ is on {other}, which has no boot environments"))
                 .hint("name a store: --store IMAGE, a block device, or a directory on a mounted Btrfs")),
@@ -86,7 +89,8 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
             return Err(Error::refused(format!("{} is on {}, not on a Btrfs", path.display(), mount.fstype))
                 .hint("name an image file, a block device, or a directory on a mounted Btrfs"));
         }
-        return open_device(&mounts, &path.display().to_string(), mount);
+        let mount = mount.clone();
+        return open_device(mounts, &path.display().to_string(), &mount);
     }
     Err(Error::refused(format!("{} is no image file, block device or directory", path.display()))
         .hint("name an image file, a block device, or a directory on a mounted Btrfs"))
@@ -97,11 +101,11 @@ fn held_readonly(mounts: &[Mount], device: &Path) -> bool {
     mounts.iter().any(|m| m.source == device && m.super_options.split(',').any(|o| o == "ro"))
 }
 
-fn open_device(mounts: &[Mount], name: &str, mount: &Mount) -> Result<Opened> {
+fn open_device(mounts: Vec<Mount>, name: &str, mount: &Mount) -> Result<Opened> {
     let readonly = mount.super_options.split(',').chain(mount.options.split(',')).any(|o| o == "ro");
     let store = Btrfs::open(&mount.source, name, None, readonly)?;
-    let is_root = is_root(&store, mounts);
-    Ok(Opened { store: Rc::new(store), is_root })
+    let is_root = is_root(&store, &mounts);
+    Ok(Opened { store: Rc::new(store.with_mounts(mounts)), is_root })
 }
 
 /// Whether `/` is on the store.

@@ -230,6 +230,11 @@ impl Tree {
         self.write_with(path, mode, |mut file| file.write_all(bytes))
     }
 
+    /// The same without the second sync: the new text is there after the filesystem's next commit.
+    pub fn write_for_next_commit(&self, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
+        self.put(path, mode, |mut file| file.write_all(bytes)).map(drop)
+    }
+
     /// The same, with a function that writes the file.
     pub fn write_with(
         &self,
@@ -237,6 +242,17 @@ impl Tree {
         mode: u32,
         fill: impl FnOnce(&std::fs::File) -> std::io::Result<()>,
     ) -> Result<()> {
+        let dir = self.put(path, mode, fill)?;
+        let open =
+            || rustix::fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        open()
+            .map_err(std::io::Error::from)
+            .and_then(|dir| self.settle(&dir.into()))
+            .doing(format_args!("cannot write {}", self.name(path)))
+    }
+
+    /// Writes a file beside, syncs it and renames it over. Returns the directory it is in.
+    fn put(&self, path: &str, mode: u32, fill: impl FnOnce(&std::fs::File) -> std::io::Result<()>) -> Result<OwnedFd> {
         let what = || format!("cannot write {}", self.name(path));
         let (dir, leaf) = self.parent(path).doing(what())?;
         let beside = format!("{leaf}.new");
@@ -249,9 +265,7 @@ impl Tree {
             return Err(e).doing(what());
         }
         rustix::fs::renameat(&dir, &beside, &dir, leaf).doing(what())?;
-        let dir = rustix::fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .doing(what())?;
-        self.settle(&dir.into()).doing(what())
+        Ok(dir)
     }
 
     /// Makes a file or directory durable.

@@ -1,5 +1,6 @@
 //! The machine lane: whole machines that boot, in emulation. Needs root; says why when it cannot run.
 
+mod adopting;
 mod agent;
 #[allow(dead_code)] // the tests of the command line will use the rest of it
 mod disk;

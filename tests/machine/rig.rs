@@ -91,7 +91,7 @@ fn fill_store(root_tar: &Path, image: &Path, at: &Path, uuid: &str) {
     std::fs::write(at.join("BOOTENV/grub/menu.cfg"), menu).unwrap();
 }
 
-fn boot_file(root: &Path, prefix: &str) -> String {
+pub fn boot_file(root: &Path, prefix: &str) -> String {
     std::fs::read_dir(root.join("boot"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -15,12 +15,10 @@ const REF_HEADER: usize = 10;
 /// `struct btrfs_file_extent_item`: inline data begins here.
 const EXTENT_HEADER: usize = 21;
 
-/// The files of the directory `dir`, which lies in the top-level subvolume, by name. `None` where the content is not inline
-/// and plain, and has to be read the ordinary way.
-pub(super) fn files(top: &Tree, dir: &Tree) -> Result<Vec<(String, Option<Vec<u8>>)>> {
+/// Tells of every file of the directory `dir`, which lies in the top-level subvolume: its name, and its content unless that
+/// is not inline and plain, and has to be read the ordinary way.
+pub(super) fn files(top: &Tree, dir: &Tree, mut each: impl FnMut(&str, Option<&[u8]>)) -> Result<()> {
     let parent = rustix::fs::fstat(dir.fd()).doing("cannot look at a directory of the store")?.st_ino;
-    let mut found: Vec<(String, Option<Vec<u8>>)> = Vec::new();
-    let mut last = 0;
     let filter = SearchFilter {
         tree_id: TOP_LEVEL,
         // Inode numbers only grow, so what lies in the directory comes after it; its own items would be most of the answer.
@@ -29,32 +27,37 @@ pub(super) fn files(top: &Tree, dir: &Tree) -> Result<Vec<(String, Option<Vec<u8
         min_transid: 0,
         max_transid: u64::MAX,
     };
+    // A file's items come one after the other, its name before its content. Empty: nothing waits for its content.
+    let (mut inode, mut name) = (0, String::new());
     tree_search_v2(top.fd(), filter, Some(SEARCH_BUFFER), |header, data| {
         match header.item_type {
             INODE_REF_KEY if header.offset == parent => {
-                if let Some(name) = data.get(REF_HEADER..).and_then(|n| std::str::from_utf8(n).ok()) {
-                    found.push((name.to_string(), None));
-                    last = header.objectid;
+                if !name.is_empty() {
+                    each(&name, None);
                 }
+                inode = header.objectid;
+                name.clear();
+                name.push_str(data.get(REF_HEADER..).and_then(|n| std::str::from_utf8(n).ok()).unwrap_or_default());
             }
-            // A file's items come one after the other, its name before its content.
-            EXTENT_DATA_KEY if header.offset == 0 && header.objectid == last => {
-                if let Some((_, content)) = found.last_mut() {
-                    *content = inline(data);
-                }
+            EXTENT_DATA_KEY if header.offset == 0 && header.objectid == inode && !name.is_empty() => {
+                each(&name, inline(data));
+                name.clear();
             }
             _ => {}
         }
         Ok(())
     })
     .doing("cannot read the directory of facts")?;
-    Ok(found)
+    if !name.is_empty() {
+        each(&name, None);
+    }
+    Ok(())
 }
 
 /// The content of an inline extent that is neither compressed nor encoded, cut to the length it really has.
-fn inline(extent: &[u8]) -> Option<Vec<u8>> {
+fn inline(extent: &[u8]) -> Option<&[u8]> {
     let length = usize::try_from(u64::from_le_bytes(extent.get(8..16)?.try_into().ok()?)).ok()?;
     let plain = extent.get(16..EXTENT_HEADER)?.iter().all(|b| *b == 0);
     let data = extent.get(EXTENT_HEADER..)?;
-    (plain && data.len() == length).then(|| data.to_vec())
+    (plain && data.len() == length).then_some(data)
 }

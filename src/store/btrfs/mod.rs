@@ -14,6 +14,7 @@ use crate::sys::mountinfo::{self, Mount};
 use crate::sys::tree::Tree;
 use btrfs_uapi::subvolume::{self, SubvolumeFlags};
 use rustix::fs::RenameFlags;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -30,6 +31,8 @@ pub struct Btrfs {
     device: PathBuf,
     devices: Vec<PathBuf>,
     name: String,
+    /// The mount table as it was when the store was found, for whoever reads the store first.
+    mounts: Cell<Option<Vec<Mount>>>,
     /// Closing this descriptor takes the mount away.
     _mount: OwnedFd,
     _loop: Option<LoopDevice>,
@@ -49,9 +52,16 @@ impl Btrfs {
             device: device.to_path_buf(),
             devices: devices.into_iter().map(|d| PathBuf::from(d.path)).collect(),
             name: name.to_string(),
+            mounts: Cell::default(),
             _mount: mount,
             _loop: loop_device,
         })
+    }
+
+    /// With the mount table as it is now, which the first reading of the store need not read again.
+    pub fn with_mounts(self, mounts: Vec<Mount>) -> Self {
+        self.mounts.set(Some(mounts));
+        self
     }
 
     /// Whether a mount shows something of this filesystem.

@@ -126,18 +126,18 @@ fn exclusive(store: &Btrfs) -> HashMap<u64, u64> {
     list.into_iter().filter(|q| q.qgroupid >> 48 == 0).map(|q| (q.qgroupid, q.excl)).collect()
 }
 
-/// All facts there are. A root that lies at the top shares its tree with it, and is far too large for a
+/// All facts there are, in the order of identities. A root that lies at the top shares its tree with it, and is far too large for a
 /// sweep: there each file is read by itself.
-fn all_facts(store: &Btrfs, home: &Tree, attention: &mut Vec<String>) -> Result<HashMap<Uuid, Facts>> {
-    let Ok(dir) = home.sub(facts::DIR) else { return Ok(HashMap::new()) };
-    let files = match store.top.exists("etc") {
-        false => bulk::files(&store.top, &dir)?,
-        true => {
-            let names = home.list(facts::DIR)?;
-            names.into_iter().filter_map(|n| Some((n.into_string().ok()?, None))).collect()
-        }
-    };
-    Ok(facts::parse_all(home, files, attention))
+fn all_facts(store: &Btrfs, home: &Tree, attention: &mut Vec<String>) -> Result<Vec<(Uuid, Facts)>> {
+    let mut all = Vec::new();
+    let Ok(dir) = home.sub(facts::DIR) else { return Ok(all) };
+    let mut each = |name: &str, content: Option<&[u8]>| facts::collect(home, name, content, &mut all, attention);
+    match store.top.exists("etc") {
+        false => bulk::files(&store.top, &dir, each)?,
+        true => home.list(facts::DIR)?.iter().filter_map(|n| n.to_str()).for_each(|name| each(name, None)),
+    }
+    all.sort_unstable_by_key(|(identity, _)| *identity);
+    Ok(all)
 }
 
 /// Everything that goes into the list, read once.
@@ -147,7 +147,7 @@ pub(super) struct Reader<'a> {
     home: Tree,
     all: Subvolumes,
     with_nested: Vec<u64>,
-    facts: HashMap<Uuid, Facts>,
+    facts: Vec<(Uuid, Facts)>,
     mounts: Vec<Mount>,
     exclusive: HashMap<u64, u64>,
     attention: Vec<String>,
@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
         let mut attention = Vec::new();
         let facts = match about {
             About::All | About::List => all_facts(store, &home, &mut attention)?,
-            About::One(_) => HashMap::new(),
+            About::One(_) => Vec::new(),
         };
         let all = subvolumes(store)?;
         let mut with_nested: Vec<u64> = all.0.iter().map(|s| s.parent).filter(|p| *p != TOP_LEVEL).collect();
@@ -169,7 +169,13 @@ impl<'a> Reader<'a> {
             about,
             with_nested,
             facts,
-            mounts: mountinfo::own()?.into_iter().filter(|m| store.holds(m)).collect(),
+            mounts: store
+                .mounts
+                .take()
+                .map_or_else(mountinfo::own, Ok)?
+                .into_iter()
+                .filter(|m| store.holds(m))
+                .collect(),
             exclusive: exclusive(store),
             all,
             home,
@@ -185,7 +191,7 @@ impl<'a> Reader<'a> {
         let mut found: Vec<&Subvolume> =
             all.0.iter().filter(|s| s.parent == TOP_LEVEL && Some(s.dir) == root_dir).collect();
         found.sort_by_key(|s| (s.created, s.id));
-        let mut bes: Vec<(i64, u64, BootEnv)> = Vec::with_capacity(found.len());
+        let mut bes: Vec<BootEnv> = Vec::with_capacity(found.len());
         let mut snapshots: BTreeMap<String, Vec<Snapshot>> = BTreeMap::new();
         for subvolume in found {
             let shown = String::from_utf8_lossy(&subvolume.name);
@@ -193,8 +199,7 @@ impl<'a> Reader<'a> {
             match shown.split_once('@') {
                 None => match BeName::parse(&shown) {
                     Ok(name) if whole => {
-                        let be = self.boot_env(&all, name, be_path(&shown), subvolume, false);
-                        bes.push((subvolume.created, subvolume.id, be));
+                        bes.push(self.boot_env(&all, name, be_path(&shown), subvolume, false));
                     }
                     _ if shown.starts_with('.') => {}
                     _ => self.left_alone(&shown, "a boot environment"),
@@ -210,8 +215,6 @@ impl<'a> Reader<'a> {
             }
         }
         self.adopted(&all, &mut bes)?;
-        bes.sort_by_key(|(created, id, _)| (*created, *id));
-        let mut bes: Vec<BootEnv> = bes.into_iter().map(|(_, _, be)| be).collect();
         for be in &mut bes {
             be.snapshots = snapshots.remove(be.name.as_str()).unwrap_or_default();
         }
@@ -230,7 +233,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Roots that lie where they were before bootenv.
-    fn adopted(&mut self, all: &Subvolumes, bes: &mut Vec<(i64, u64, BootEnv)>) -> Result<()> {
+    fn adopted(&mut self, all: &Subvolumes, bes: &mut Vec<BootEnv>) -> Result<()> {
         let adopted = facts::adopted(&self.home).unwrap_or_else(|e| {
             self.attention.push(format!("{}: {}", e.message, e.hint.unwrap_or_default()));
             BTreeMap::new()
@@ -245,7 +248,8 @@ impl<'a> Reader<'a> {
             };
             match (BeName::parse(&name), subvolume) {
                 (Ok(name), Some(found)) => {
-                    bes.push((found.created, found.id, self.boot_env(all, name, path, found, true)))
+                    let at = bes.partition_point(|be| be.created < found.created);
+                    bes.insert(at, self.boot_env(all, name, path, found, true));
                 }
                 (Ok(_), None) => {
                     self.attention.push(format!("the adopted root {path} is gone: `bootenv check --repair` forgets it"))
@@ -309,7 +313,10 @@ impl<'a> Reader<'a> {
     /// The facts of a BE or of a snapshot of it, if they are wanted.
     fn facts_of(&mut self, be: &str, identity: Uuid) -> Facts {
         match self.about {
-            About::All | About::List => self.facts.remove(&identity).unwrap_or_default(),
+            About::All | About::List => {
+                let at = self.facts.binary_search_by_key(&identity, |(i, _)| *i);
+                at.map_or_else(|_| Facts::default(), |at| std::mem::take(&mut self.facts[at].1))
+            }
             About::One(_) if !self.about.wants(be) => Facts::default(),
             About::One(_) => facts::read(&self.home, identity).unwrap_or_else(|e| {
                 self.attention.push(e.message);
