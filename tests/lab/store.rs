@@ -41,6 +41,14 @@ impl Lab {
         self.top().join("SHARED")
     }
 
+    /// How much of the longest name that the store can keep is not a BE's own.
+    pub fn prefix(&self) -> usize {
+        match kind() {
+            Kind::Btrfs => 0,
+            Kind::Zfs => self.store().as_os_str().len() + "/ROOT/".len(),
+        }
+    }
+
     /// The tool's own directory.
     pub fn home(&self) -> PathBuf {
         self.top().join("BOOTENV")
