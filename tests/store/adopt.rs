@@ -101,7 +101,7 @@ fn an_adopted_root_boots_again_on_request_and_others_are_made_from_it() {
 fn what_an_adopted_root_has_that_evolved_differently_is_kept_beside() {
     let lab = adopted();
     std::fs::write(lab.shared().join("log/syslog"), "evolved\n").unwrap();
-    std::fs::write(lab.path("top/@rootfs/var/log/new"), "arrived\n").unwrap();
+    std::fs::write(lab.top().join(foreign().0).join("var/log/new"), "arrived\n").unwrap();
     lab.bootenv(&["create", "-e", foreign().1, "again"]).ok();
     let read = |name: &str| std::fs::read_to_string(lab.shared().join("log").join(name)).unwrap();
     assert_eq!(read("syslog"), "evolved\n");
@@ -182,7 +182,7 @@ fn a_root_whose_fstab_does_not_parse_is_not_adopted_and_all_is_as_it_was() {
             ["ROOT", "SHARED", "BOOTENV", ""].iter().any(|o| path == Path::new(o)) || path.starts_with("BOOTENV")
         };
         let before = Print::of(&lab.path("top")).without(own);
-        lab.json(&["init"]).refused(3, &["/etc/fstab", "line 3"]);
+        lab.json(&["init"]).refused(3, &["/etc/fstab", "does not parse"]);
         before.assert_same(&Print::of(&lab.path("top")).without(own), "a refused init changed something");
         // Mended, it works.
         sh(&format!("sed -i /broken/d '{}'", root.join("etc/fstab").display()));
