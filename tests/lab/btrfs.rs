@@ -1,6 +1,6 @@
 //! A laboratory's store on Btrfs: a filesystem in an image file, whose top holds everything.
 
-use super::{Backend, Kind, root, sh};
+use super::{Backend, Kind, mountpoint, root, sh, table};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,9 @@ impl Image {
 
     /// The block device that the top is mounted from.
     fn device(&self) -> String {
-        self.raise();
+        if !table().iter().any(|line| mountpoint(line) == self.top) {
+            self.raise();
+        }
         let source = sh(&format!("findmnt -no SOURCE '{}'", self.top.display()));
         source.split('[').next().unwrap().trim().to_string()
     }
@@ -32,6 +34,7 @@ impl Backend for Image {
     }
 
     fn raise(&self) {
+        std::fs::create_dir_all(&self.top).unwrap();
         sh(&format!("mount -o loop,subvolid=5 '{}' '{}'", self.image.display(), self.top.display()));
     }
 

@@ -316,9 +316,6 @@ impl Lab {
     /// Mounts the top of the store in this test's namespace and returns where.
     pub fn top(&self) -> PathBuf {
         let at = self.path("top");
-        if !at.exists() {
-            std::fs::create_dir(&at).unwrap();
-        }
         if !self.is_up() {
             self.backend.raise();
         }
@@ -346,7 +343,6 @@ impl Lab {
     /// `name` (at the very top if it is empty), with an fstab as it is there, mounted in this test's namespace. `script` runs in the
     /// root. Returns where the root is.
     pub fn foreign(&self, name: &str, script: &str) -> PathBuf {
-        std::fs::create_dir_all(self.path("top")).unwrap();
         let at = self.backend.foreign(name);
         sh(&format!("set -e; cd '{}'; {script}", at.display()));
         at

@@ -100,6 +100,7 @@ impl Backend for Pool {
     }
 
     fn raise(&self) {
+        std::fs::create_dir_all(&self.top).unwrap();
         mount(Some("top"), &self.top, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();
         for (name, place) in self.all() {
             self.mount(&name, &place);
