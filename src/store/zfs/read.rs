@@ -42,7 +42,11 @@ pub(super) fn contents(store: &Zfs, _about: About<'_>) -> Result<Contents> {
         Default::default()
     });
     for path in adopted.values() {
-        all.extend(zfs::some(&store.lzc, &[&store.full(path)], &USER)?);
+        let full = store.full(path);
+        if store.lzc.exists(&full)? {
+            // Snapshots of an adopted root are none of ours.
+            all.extend(zfs::below(&full, None, &USER)?.into_iter().filter(|d| d.kind == Kind::Filesystem));
+        }
     }
     let guids: HashMap<&str, u64> = all.iter().map(|d| (d.name.as_str(), d.guid)).collect();
     let mounts: Vec<Mount> = mountinfo::own()?.into_iter().filter(|m| m.fstype == "zfs").collect();
