@@ -41,11 +41,12 @@ impl Lab {
         self.top().join("SHARED")
     }
 
-    /// How much of the longest name that the store can keep is not a BE's own.
+    /// How much of the longest name that the store can keep is not a BE's own: the pool, and the snapshot that another BE
+    /// is made from.
     pub fn prefix(&self) -> usize {
         match kind() {
             Kind::Btrfs => 0,
-            Kind::Zfs => self.store().as_os_str().len() + "/ROOT/".len(),
+            Kind::Zfs => self.store().as_os_str().len() + "/ROOT/@.bootenv-0123456789abcdef-10".len(),
         }
     }
 
