@@ -56,12 +56,21 @@ impl Backend for Image {
         sh(&format!("btrfs -q subvolume snapshot '{}' '{}'", from.display(), to.display()));
     }
 
+    fn make_readonly(&self, path: &Path) {
+        sh(&format!("btrfs property set -ts '{}' ro true", path.display()));
+    }
+
     fn mounting(&self, path: &str, at: &Path) -> String {
         format!("mount -o subvol={path} {} '{}'", self.device(), at.display())
     }
 
     fn root_arguments(&self, path: &str) -> String {
         format!("rootflags=subvol={}", if path.is_empty() { "/" } else { path })
+    }
+
+    fn shared_line(&self) -> String {
+        let uuid = sh(&format!("blkid -o value -s UUID '{}'", self.image.display()));
+        format!("UUID={} /var/shared btrfs subvol=SHARED 0 0", uuid.trim())
     }
 
     fn foreign(&self, name: &str) -> PathBuf {

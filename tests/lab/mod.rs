@@ -107,6 +107,14 @@ pub fn kind() -> Kind {
 /// Why a case is about GRUB alone.
 pub const NO_ONE_SHOT: &str = "a one-shot without EFI variables is GRUB's, which reads no pool";
 
+/// Where a root lies that installers have made, and what it is called when it is adopted.
+pub fn foreign() -> (&'static str, &'static str) {
+    match kind() {
+        Kind::Btrfs => ("@", "root"),
+        Kind::Zfs => ("system", "system"),
+    }
+}
+
 /// Whether what `Lab::new` makes can be told what boots once.
 pub fn one_shots() -> bool {
     kind() == Kind::Btrfs
@@ -145,11 +153,16 @@ trait Backend {
 
     fn clone_behind(&self, from: &Path, to: &Path);
 
+    fn make_readonly(&self, path: &Path);
+
     /// The command that mounts what is at a path of the store.
     fn mounting(&self, path: &str, at: &Path) -> String;
 
     /// What the kernel has to be told to have what is at a path of the store as its root.
     fn root_arguments(&self, path: &str) -> String;
+
+    /// The line of fstab that mounts the shared dataset.
+    fn shared_line(&self) -> String;
 
     /// Makes a store as installers and people make them, with the small root in the dataset `name`, and mounts the top.
     fn foreign(&self, name: &str) -> PathBuf;

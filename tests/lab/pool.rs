@@ -157,6 +157,10 @@ impl Backend for Pool {
         self.raise();
     }
 
+    fn make_readonly(&self, path: &Path) {
+        sh(&format!("zfs set -u readonly=on '{}'", self.dataset(path)));
+    }
+
     fn mounting(&self, path: &str, at: &Path) -> String {
         // mount(8) without its helper, which refuses what has a mountpoint.
         format!("mount -i -t zfs '{}' '{}'", self.named(path), at.display())
@@ -164,6 +168,10 @@ impl Backend for Pool {
 
     fn root_arguments(&self, path: &str) -> String {
         format!("root=ZFS={}", self.named(path))
+    }
+
+    fn shared_line(&self) -> String {
+        format!("{}/SHARED /var/shared zfs defaults 0 0", self.name)
     }
 
     fn foreign(&self, name: &str) -> PathBuf {

@@ -1,6 +1,6 @@
 //! What the tests have to know about where a store keeps things (DESIGN, section 3), so that the cases themselves need not.
 
-use super::{Lab, Loader, Print, sh};
+use super::{Kind, Lab, Loader, Print, kind, sh};
 use std::path::{Path, PathBuf};
 
 /// An entry of the boot menu, as the boot loader reads it.
@@ -25,9 +25,28 @@ impl Lab {
         self.files(name).exists()
     }
 
+    /// What lies where BEs do, by the store itself; nothing if there is no store.
+    pub fn in_root(&self) -> Vec<String> {
+        if kind() == Kind::Btrfs && !self.image.exists() {
+            return Vec::new();
+        }
+        let names = std::fs::read_dir(self.top().join("ROOT")).into_iter().flatten();
+        let mut names: Vec<String> = names.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     /// The files of the shared dataset.
     pub fn shared(&self) -> PathBuf {
         self.top().join("SHARED")
+    }
+
+    /// How much of the longest name that the store can keep is not a BE's own.
+    pub fn prefix(&self) -> usize {
+        match kind() {
+            Kind::Btrfs => 0,
+            Kind::Zfs => self.store().as_os_str().len() + "/ROOT/".len(),
+        }
     }
 
     /// The tool's own directory.
@@ -65,6 +84,11 @@ impl Lab {
         self.backend.clone_behind(from, to);
     }
 
+    /// Makes a dataset read-only, as people do.
+    pub fn make_readonly(&self, path: &Path) {
+        self.backend.make_readonly(path);
+    }
+
     /// The shell command that mounts what is at a path of the store. It may be run in a namespace of its own, which
     /// must not hold on to a top that has to be left.
     pub fn mounting(&self, path: &str, at: &Path) -> String {
@@ -75,6 +99,11 @@ impl Lab {
     /// What the kernel has to be told to have what is at a path of the store as its root.
     pub fn root_arguments(&self, path: &str) -> String {
         self.backend.root_arguments(path)
+    }
+
+    /// The line of fstab that mounts the shared dataset.
+    pub fn shared_line(&self) -> String {
+        self.backend.shared_line()
     }
 
     /// The whole store: every file of every dataset, identity and flags of every dataset. Without the lock, which names the

@@ -1,6 +1,8 @@
 //! The zfs lane: the store lane's test program on real OpenZFS, in a machine that QEMU boots without firmware. Arguments
 //! go to that program: `cargo test --test zfs -- create` runs the cases that have "create" in their name.
 //!
+//! At the end a table says what became of every case here and, by the same program, on the host's Btrfs.
+//!
 //! The machine's root is thrown away; pools go onto `/dev/disk/by-id/virtio-scratch0` and `1`, or into files.
 
 mod agent;
@@ -11,6 +13,7 @@ mod harness;
 #[allow(dead_code)]
 mod qemu;
 mod recipe;
+mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -18,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use harness::{Machine, Options};
 use qemu::{Boot, Drive};
+use table::Outcomes;
 
 /// Where the tests look for things: compiled in, so the guest has them in the same places.
 const BINARY: &str = env!("CARGO_BIN_EXE_bootenv");
@@ -101,9 +105,24 @@ fn lane(vm: &Path) -> bool {
     for argument in std::env::args().skip(1) {
         command += &format!(" {}", quoted(&argument));
     }
-    let status = machine.follow(&command, 3 * HOUR, |line| println!("{line}"));
+    let mut outcomes = Outcomes::default();
+    let status = machine.follow(&command, 3 * HOUR, |line| {
+        outcomes.read(line);
+        println!("{line}");
+    });
     machine.power_off_hard();
+    if store == "zfs" {
+        println!("\n{}", table::table(&on_btrfs(&program), &outcomes));
+    }
     status == 0
+}
+
+/// The same cases by the same program on this host.
+fn on_btrfs(program: &Path) -> Outcomes {
+    let mut command = Command::new(program);
+    command.args(std::env::args().skip(1)).env("BOOTENV_TEST_STORE", "btrfs").current_dir(MANIFEST);
+    let output = command.output().unwrap();
+    Outcomes::of(&String::from_utf8_lossy(&output.stdout))
 }
 
 fn quoted(word: &str) -> String {

@@ -157,11 +157,12 @@ fn a_new_kernel_is_what_boots_after_activate(loader: Loader) {
 
 #[test]
 fn what_cannot_be_loaded_is_not_shown_as_due() {
+    if !only_on(Kind::Btrfs, "GRUB loads what lies in the BE; the ESP has its own copy, see `systemd_boot`") {
+        return;
+    }
     let lab = three();
     lab.bootenv(&["activate", "blue"]).ok();
-    if one_shots() {
-        lab.bootenv(&["activate", "-t", "green"]).ok();
-    }
+    lab.bootenv(&["activate", "-t", "green"]).ok();
     std::fs::remove_dir_all(lab.files("green").join("boot")).unwrap();
     assert_eq!(lab.be("green")["active_once"], false);
     std::fs::remove_file(lab.files("blue").join("boot/initrd.img-6.12.1-amd64")).unwrap();

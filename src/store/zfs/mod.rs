@@ -19,6 +19,7 @@ use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
 use crate::sys::tree::Tree;
 use crate::sys::zfs::{self, Canmount, Kind, Lzc, Pool, Property, Source};
+use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -97,17 +98,28 @@ impl Zfs {
     }
 
     /// The snapshot that the new BE at `to` is to be cloned from: `from` itself, or one made for this of the BE `from`. One that
-    /// an earlier attempt left goes first.
+    /// an earlier attempt left goes first; one that something else was cloned from, which was called `to` then, stays.
     fn origin_for(&self, from: &str, to: &str, datasets: &[String]) -> Result<String> {
         if let Some((_, snapshot)) = from.split_once('@') {
             return Ok(snapshot.to_string());
         }
-        let name = format!("{OWN_SNAPSHOT}{}", to.rsplit('/').next().unwrap_or(to));
-        let snapshots: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
-        let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
-        self.lzc.destroy_snaps(&names)?;
-        self.lzc.snapshot(&names, &[])?;
-        Ok(name)
+        // With the name of the BE it could be longer than a name in a pool may be.
+        let digest = Sha256::digest(to.as_bytes());
+        let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let mut number = 0;
+        loop {
+            let name = format!("{OWN_SNAPSHOT}{digest}-{number}");
+            let snapshots: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
+            let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
+            match self.lzc.destroy_snaps(&names) {
+                Err(e) if matches!(e.errno, Some(nix::libc::EEXIST | nix::libc::EBUSY)) => number += 1,
+                Err(e) => return Err(e),
+                Ok(()) => {
+                    self.lzc.snapshot(&names, &[])?;
+                    return Ok(name);
+                }
+            }
+        }
     }
 
     /// Where nested datasets belong, as their own properties say, relative to the root of the BE at `path`.
