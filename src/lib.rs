@@ -56,6 +56,12 @@
 //! Facts (descriptions) are TOML files named by the subvolume's UUID, outside every BE. A damaged one costs a
 //! description, never a BE. The origin of a BE is what Btrfs says its parent is.
 //!
+//! A pool is no directory: paths are datasets below a base, and the store mounts what it is asked for. BEs made from BEs get an
+//! origin snapshot of their own, which destroys itself with the last clone. A call of libzfs_core is one transaction group, on disk
+//! when it returns with everything before it; what has to happen together is one channel program. Datasets cannot change
+//! places at once, so `exchange` is three renames that recovery can tell apart. Reading is one `zfs get` for everything
+//! below `ROOT`: a channel program was measured to be slower.
+//!
 //! What ZFS needs of the operating system is `sys::zfs` (feature `zfs`, on by default): its libraries are opened when a
 //! pool is first used, so that the one binary starts everywhere.
 //!
@@ -114,6 +120,9 @@
 //! - `src/shared/` and `src/session.rs` were added: filling the shared dataset is no business of a store, and opening,
 //!   locking and recovering belong in one place.
 //! - The trait `Loader` has `due`: what a loader falls back to is its own, and [`loader::read_back`] only compares.
+//! - libzetta is not used. It links libzfs_core, so the binary would not start where there is no OpenZFS, and takes twice as
+//!   long to start where there is (1.3 ms against 0.6, as long as half of `list` at 1000 BEs); its development files are in Debian's
+//!   contrib; and it has no clone, promote, rename, rollback or properties. The library is opened with `libloading` instead.
 //! - `rustix` stands beside `nix` for `openat2` and the mount API, which `nix` does not have.
 
 #![warn(missing_docs)]

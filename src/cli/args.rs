@@ -25,7 +25,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// The store: an image file, a block device, or a directory on a mounted Btrfs [default: what / is on]
+    /// The store: an image file, a block device, a directory, a ZFS pool or dataset [default: what / is on]
     #[arg(long, global = true, value_name = "STORE")]
     pub store: Option<PathBuf>,
     /// The boot environments of a zone (container) instead of the host's

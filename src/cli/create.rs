@@ -16,11 +16,9 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
             (_, true) => Activate::Once,
             _ => Activate::No,
         },
+        properties: args.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
     };
     let (session, lock) = cx.begin()?;
-    if let Some(property) = args.properties.first() {
-        return Err(Error::usage(format!("-o {property}: Btrfs has no dataset properties")).hint("leave -o out"));
-    }
     let inventory = session.inventory_about(None)?;
     let plan = ops::create(&inventory, &request)?;
     if request.activate != Activate::No {
@@ -32,4 +30,12 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
         }
     }
     cx.carry_out(&session, &lock, &plan)
+}
+
+/// `PROP=VALUE`.
+fn property(text: &str) -> Result<(String, String)> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+        Error::usage(format!("-o {text}: it is no PROP=VALUE")).hint("write it as -o compression=zstd")
+    })?;
+    Ok((name.to_string(), value.to_string()))
 }

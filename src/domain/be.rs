@@ -113,6 +113,8 @@ pub struct StoreInfo {
     pub uuid: String,
     /// Whether a rollback takes the later snapshots of a BE with it.
     pub rollback_takes_later: bool,
+    /// Whether datasets have properties that can be set.
+    pub properties: bool,
     /// Whether GRUB can read kernels in it.
     pub grub_reads: bool,
 }

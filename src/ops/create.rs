@@ -6,6 +6,7 @@ use crate::domain::{BeName, Facts, Inventory, SnapName, Target, title};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::{be_path, snapshot_path};
+use std::collections::BTreeMap;
 
 /// Whether the new BE is activated at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,10 +31,30 @@ pub struct Create {
     pub description: Option<String>,
     /// Whether it is activated.
     pub activate: Activate,
+    /// Dataset properties to set.
+    pub properties: BTreeMap<String, String>,
 }
+
+/// What decides where a BE is mounted and when.
+const OWN_PROPERTIES: [&str; 3] = ["mountpoint", "canmount", "readonly"];
 
 /// Plans a creation.
 pub fn create(inventory: &Inventory, request: &Create) -> Result<Plan> {
+    if let Some(name) = request.properties.keys().next() {
+        let store = &inventory.store;
+        if !store.properties {
+            return Err(
+                Error::usage(format!("-o {name}: {} datasets have no properties", store.kind)).hint("leave -o out")
+            );
+        }
+        if matches!(request.name, Some(Target::Snapshot(..))) {
+            return Err(Error::usage("-o is for boot environments, not for snapshots").hint("leave it out"));
+        }
+    }
+    if let Some(own) = request.properties.keys().find(|name| OWN_PROPERTIES.contains(&name.as_str())) {
+        return Err(Error::refused(format!("{own} of a boot environment is what makes it one, and cannot be chosen"))
+            .hint(format!("leave -o {own} out")));
+    }
     match &request.name {
         Some(Target::Snapshot(be, snap)) => snapshot(inventory, request, be, snap),
         Some(Target::Be(name)) => clone(inventory, request, Some(name)),
@@ -97,6 +118,8 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
     let entry = Step::Entry { be: name.to_string(), path: path.clone(), read: None, title, fresh: true };
     let clone = Step::Clone { from, to: path.clone(), readonly: false };
     let facts = super::told(&path, facts);
+    let properties = (!request.properties.is_empty())
+        .then(|| Step::Properties { path: path.clone(), set: request.properties.clone() });
     let share = source.adopted.then(|| Step::Share { path: path.clone(), be: name.to_string() });
     let request_text = format!("create {name}");
     let mut plan = match request.activate {
@@ -107,7 +130,7 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
             plan
         }
     };
-    plan.add.splice(0..0, std::iter::once(clone).chain(facts).chain(share));
+    plan.add.splice(0..0, std::iter::once(clone).chain(properties).chain(facts).chain(share));
     Ok(plan.noting(format!("{name} is made from {said}")))
 }
 

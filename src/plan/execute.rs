@@ -220,6 +220,9 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
             }
         }
         Step::Clone { from, to, readonly } => store.clone_to(from, to, *readonly),
+        Step::Properties { path, set } => {
+            set.iter().try_for_each(|(name, value)| store.set_property(path, name, value))
+        }
         Step::Share { path, be } => shared::convert(*store, path, be, observer),
         Step::Fill { path } => shared::fill(*store, path),
         Step::PutAside { file } => {
@@ -245,7 +248,11 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
             loader.put(&Entry { arguments: entry.arguments.replacen(&by_path, &by_identity, 1), ..entry })
         }
         Step::DropEntry { be, path } => loader.remove(be, path),
-        Step::Ask { to, .. } => loader.ask(to),
+        Step::Ask { to, .. } => {
+            loader.ask(to)?;
+            note_due(world, to, observer);
+            Ok(())
+        }
         Step::Facts { path, to, .. } => match store.identity(path)? {
             Some(_) => store.set_facts(path, to),
             None => Err(Error::not_found(format!("{path} is gone"))),
@@ -260,6 +267,15 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
             false => Ok(()),
         },
         Step::DropFacts { identity } => store.drop_facts(*identity),
+    }
+}
+
+/// Lets the store know which BE is the default, for boot loaders that ask it. Ours does not, so it is no error if it cannot.
+pub(super) fn note_due(world: &World<'_>, asked: &Asked, observer: &mut dyn Observer) {
+    let Some(default) = asked.default.as_deref() else { return };
+    let entries = world.loader.named(&[default]).unwrap_or_default();
+    if let Some(Err(e)) = entries.first().map(|entry| world.store.note_default(&entry.path)) {
+        observer.note(&e.message);
     }
 }
 
@@ -377,6 +393,7 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
         Step::PutAside { file } => !store.home()?.exists(file),
         Step::Loader
         | Step::Import { .. }
+        | Step::Properties { .. }
         | Step::Share { .. }
         | Step::Fill { .. }
         | Step::EntryBeside { .. }

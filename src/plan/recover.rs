@@ -1,6 +1,6 @@
 //! Finishing or undoing what an earlier bootenv began.
 
-use super::execute::{Observer, World, apply_all, reached, undo_all};
+use super::execute::{Observer, World, apply_all, note_due, reached, undo_all};
 use super::{Step, journal};
 use crate::error::Result;
 
@@ -13,6 +13,9 @@ pub fn recover(world: &World<'_>, observer: &mut dyn Observer) -> Result<Option<
         world.store.settle_exchange(place, with, *was)?;
     }
     let told = if reached(world, &plan.commit)? {
+        if let Step::Ask { to, .. } = &plan.commit {
+            note_due(world, to, observer);
+        }
         apply_all(world, &plan.remove, observer)?;
         format!("finished what was begun: {}", plan.request)
     } else {

@@ -2,6 +2,7 @@
 
 use crate::domain::{Asked, Facts};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -41,6 +42,13 @@ pub enum Step {
         to: String,
         /// True for a snapshot.
         readonly: bool,
+    },
+    /// Set dataset properties of a new BE.
+    Properties {
+        /// The BE.
+        path: String,
+        /// Names and values.
+        set: BTreeMap<String, String>,
     },
     /// Move the shared directories of a new BE below `/var/shared`.
     Share {
@@ -189,6 +197,10 @@ impl fmt::Display for Step {
             Step::Import { from, to } => write!(f, "copy {} to {to}", from.display()),
             Step::Clone { from, to, readonly: false, .. } => write!(f, "clone {} to {to}", top(from)),
             Step::Clone { from, to, readonly: true, .. } => write!(f, "snapshot {} as {to}", top(from)),
+            Step::Properties { path, set } => {
+                let words: Vec<String> = set.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                write!(f, "set {} of {path}", words.join(", "))
+            }
             Step::Share { path, .. } => write!(f, "move the shared directories of {path} below /var/shared"),
             Step::Fill { path } => write!(f, "fill the shared dataset with what {path} has and it has not"),
             Step::PutAside { file } => write!(f, "put BOOTENV/{file} aside"),

@@ -147,6 +147,14 @@ pub trait Store {
     /// Forgets the facts of a dataset that is gone.
     fn drop_facts(&self, identity: Uuid) -> Result<()>;
 
+    /// Sets a property of the dataset at `path`. Refused where datasets have none, and for those that bootenv itself needs.
+    fn set_property(&self, path: &str, name: &str, value: &str) -> Result<()>;
+
+    /// Lets the store itself know which BE is the default, where it keeps that for boot loaders that ask it.
+    fn note_default(&self, _path: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// The files that facts are kept in; none where they are kept with the datasets.
     fn facts_files(&self) -> Result<Vec<FactsFile>>;
 

@@ -19,6 +19,7 @@ fn every_step() -> Vec<Step> {
         Step::Import { from: "/srv/a root.tar".into(), to: path() },
         Step::Clone { from: "ROOT/default".into(), to: path(), readonly: false },
         Step::Clone { from: path(), to: "ROOT/blue@one".into(), readonly: true },
+        Step::Properties { path: path(), set: [("compression".to_string(), "zstd".to_string())].into() },
         Step::Share { path: path(), be: be() },
         Step::Fill { path: path() },
         Step::PutAside { file: "store.toml".into() },
@@ -47,6 +48,7 @@ fn every_step() -> Vec<Step> {
             | Step::Forget { .. }
             | Step::Import { .. }
             | Step::Clone { .. }
+            | Step::Properties { .. }
             | Step::Share { .. }
             | Step::Fill { .. }
             | Step::PutAside { .. }

@@ -81,6 +81,7 @@ pub fn holding(bes: Vec<BootEnv>, default: &str) -> Inventory {
             name: "lab.img".into(),
             uuid: id(0xff).to_string(),
             rollback_takes_later: false,
+            properties: false,
             grub_reads: true,
         },
         menu: MenuState {

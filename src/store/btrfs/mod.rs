@@ -117,6 +117,7 @@ impl Store for Btrfs {
             name: self.name.clone(),
             uuid: self.uuid.to_string(),
             rollback_takes_later: false,
+            properties: false,
             grub_reads: true,
         }
     }
@@ -282,6 +283,10 @@ impl Store for Btrfs {
 
     fn may_change_facts(&self, facts: &[&Facts]) -> Result<()> {
         facts.iter().try_for_each(|f| facts::may_change(f))
+    }
+
+    fn set_property(&self, _path: &str, name: &str, _value: &str) -> Result<()> {
+        Err(Error::usage(format!("-o {name}: Btrfs has no dataset properties")).hint("leave -o out"))
     }
 
     fn facts_files(&self) -> Result<Vec<FactsFile>> {

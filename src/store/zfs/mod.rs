@@ -146,6 +146,7 @@ impl Store for Zfs {
             name: self.name.clone(),
             uuid: self.uuid(0).to_string(),
             rollback_takes_later: true,
+            properties: true,
             grub_reads: false,
         }
     }
@@ -322,6 +323,15 @@ impl Store for Zfs {
     fn drop_facts(&self, _identity: Uuid) -> Result<()> {
         // They went with the dataset.
         Ok(())
+    }
+
+    fn set_property(&self, path: &str, name: &str, value: &str) -> Result<()> {
+        zfs::set_native(&self.full(path), name, value)
+    }
+
+    fn note_default(&self, path: &str) -> Result<()> {
+        let full = self.full(path);
+        if self.pool.bootfs.as_deref() == Some(full.as_str()) { Ok(()) } else { self.pool.set_bootfs(&full) }
     }
 
     fn facts_files(&self) -> Result<Vec<FactsFile>> {

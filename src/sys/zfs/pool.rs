@@ -36,6 +36,13 @@ impl Pool {
     }
 }
 
+impl Pool {
+    /// Says which dataset boots by default (`bootfs`). Loaders that read pools look at it.
+    pub fn set_bootfs(&self, dataset: &str) -> Result<()> {
+        printed("zpool", &["set", &format!("bootfs={dataset}"), &self.name]).map(drop)
+    }
+}
+
 fn parse(name: &str, text: &str) -> Option<Pool> {
     let mut rest = text;
     let mut next = |property: &str| {
