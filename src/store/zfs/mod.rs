@@ -326,7 +326,8 @@ impl Store for Zfs {
     }
 
     fn set_property(&self, path: &str, name: &str, value: &str) -> Result<()> {
-        zfs::set_native(&self.full(path), name, value)
+        let hint = "zfsprops(7) tells which there are and what they take";
+        zfs::set_native(&self.full(path), name, value).map_err(|e| if e.hint.is_some() { e } else { e.hint(hint) })
     }
 
     fn note_default(&self, path: &str) -> Result<()> {
