@@ -135,7 +135,16 @@ pub fn check_unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
     }
     let shared = at.join(MOUNTPOINT);
     let mounts = mountinfo::own()?;
-    let mut below = mounts.iter().map(|m| &m.target).filter(|t| t.starts_with(at) && *t != at && **t != shared);
+    // What is nested in it has a mount of its own where the store's datasets do not show through each other.
+    let root = mounts.iter().rev().find(|m| m.target == at);
+    let nested = |m: &mountinfo::Mount| {
+        m.fstype == "zfs" && root.is_some_and(|r| m.source != r.source && m.source.starts_with(&r.source))
+    };
+    let mut below = mounts
+        .iter()
+        .filter(|m| !nested(m))
+        .map(|m| &m.target)
+        .filter(|t| t.starts_with(at) && *t != at && **t != shared);
     match below.next() {
         Some(other) if !force => {
             Err(Error::busy(format!("something else is mounted below {}: {}", be.name, other.display()))
