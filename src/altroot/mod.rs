@@ -157,7 +157,6 @@ pub fn check_unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
 /// Unmounts the BE at `at`. Without `force` nothing may use it; with it, what uses it keeps what it has open.
 pub fn unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
     check_unmount(be, at, force)?;
-    let shared = at.join(MOUNTPOINT);
     let mounts = mountinfo::own()?;
     if force {
         mount::detach(at, true).doing_to("unmount", at)?;
