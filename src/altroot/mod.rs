@@ -135,7 +135,16 @@ pub fn check_unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
     }
     let shared = at.join(MOUNTPOINT);
     let mounts = mountinfo::own()?;
-    let mut below = mounts.iter().map(|m| &m.target).filter(|t| t.starts_with(at) && *t != at && **t != shared);
+    // What is nested in it has a mount of its own where the store's datasets do not show through each other.
+    let root = mounts.iter().rev().find(|m| m.target == at);
+    let nested = |m: &mountinfo::Mount| {
+        m.fstype == "zfs" && root.is_some_and(|r| m.source != r.source && m.source.starts_with(&r.source))
+    };
+    let mut below = mounts
+        .iter()
+        .filter(|m| !nested(m))
+        .map(|m| &m.target)
+        .filter(|t| t.starts_with(at) && *t != at && **t != shared);
     match below.next() {
         Some(other) if !force => {
             Err(Error::busy(format!("something else is mounted below {}: {}", be.name, other.display()))
@@ -148,7 +157,6 @@ pub fn check_unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
 /// Unmounts the BE at `at`. Without `force` nothing may use it; with it, what uses it keeps what it has open.
 pub fn unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
     check_unmount(be, at, force)?;
-    let shared = at.join(MOUNTPOINT);
     let mounts = mountinfo::own()?;
     if force {
         mount::detach(at, true).doing_to("unmount", at)?;
@@ -159,23 +167,25 @@ pub fn unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
             .hint(format!("end what uses it (`fuser -vm {}` shows that), or use -f", at.display())),
         e => Error::failed(format!("cannot unmount {}: {e}", at.display())),
     };
-    // The shared dataset goes first; if the root then turns out to be in use, it comes back, still locked.
-    let kept = match mounts.iter().any(|m| m.target == shared) {
-        true => {
-            let place = mount::place(&shared).doing_to("open", &shared)?;
-            let copy = mount::clone_at(place.as_fd(), "", false).doing_to("look at", &shared)?;
+    // What is mounted in it goes first; if the root, or something on the way, then turns out to be in use, it all comes
+    // back, the shared dataset still locked.
+    let mut kept = Vec::new();
+    let mut take_down = || -> Result<()> {
+        for inner in mounts.iter().rev().map(|m| &m.target).filter(|t| t.starts_with(at) && *t != at) {
+            let place = mount::place(inner).doing_to("open", inner)?;
+            let copy = mount::clone_at(place.as_fd(), "", false).doing_to("look at", inner)?;
             drop(place);
-            mount::detach(&shared, false).map_err(busy)?;
-            Some(copy)
+            mount::detach(inner, false).map_err(busy)?;
+            kept.push((inner, copy));
         }
-        false => None,
+        mount::detach(at, false).map_err(busy)
     };
-    if let Err(e) = mount::detach(at, false) {
-        if let Some(copy) = kept {
-            let place = mount::place(&shared).doing_to("open", &shared)?;
-            mount::attach(copy.as_fd(), place.as_fd()).doing_to("mount again", &shared)?;
+    if let Err(e) = take_down() {
+        for (inner, copy) in kept.iter().rev() {
+            let place = mount::place(inner).doing_to("open", inner)?;
+            mount::attach(copy.as_fd(), place.as_fd()).doing_to("mount again", inner)?;
         }
-        return Err(busy(e));
+        return Err(e);
     }
     tidy(at)
 }
