@@ -363,9 +363,12 @@ impl Store for Zfs {
         let mut mounts = vec![(self.mount_one(&full)?, String::new())];
         let (dataset, snapshot) = full.split_once('@').map_or((full.as_str(), None), |(d, s)| (d, Some(s)));
         if self.subtree(dataset)?.len() > 1 {
+            let root = Tree::below(&mounts[0].0, path)?;
             for (nested, place) in self.places(path.split('@').next().unwrap_or(path))? {
                 let nested = snapshot.map_or(nested.clone(), |s| format!("{nested}@{s}"));
-                if self.lzc.exists(&nested)? {
+                // As zfs-mount(8) does: what is nested may have been made before the directory it belongs on.
+                let place_is_there = root.exists(&place) || root.make_dir(&place, 0o755).is_ok();
+                if place_is_there && self.lzc.exists(&nested)? {
                     mounts.push((self.mount_one(&nested)?, place));
                 }
             }
@@ -408,10 +411,20 @@ impl Store for Zfs {
         let root = self.full(ROOT);
         if !self.lzc.exists(&root)? {
             self.lzc.create(&root, &[Property::Canmount(Canmount::Off), Property::Mountpoint("none")])?;
+            keep_acls(&root)?;
         }
         self.make_home()?;
-        if self.taken(SHARED)? { Ok(()) } else { self.create(SHARED) }
+        if self.taken(SHARED)? {
+            return Ok(());
+        }
+        self.create(SHARED)?;
+        keep_acls(&self.full(SHARED))
     }
+}
+
+/// A Linux root has ACLs (the journal's, for one), which a dataset keeps only if it is told so.
+fn keep_acls(dataset: &str) -> Result<()> {
+    [("acltype", "posix"), ("xattr", "sa")].iter().try_for_each(|(name, value)| zfs::set_native(dataset, name, value))
 }
 
 /// Where the BE with this identity waits while it is exchanged.
