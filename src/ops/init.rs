@@ -45,16 +45,11 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
             // What lies where BEs lie is one already.
             let there = found.strip_prefix(&be_path("")).and_then(|n| BeName::parse(n).ok());
             let adopted = there.clone().unwrap_or_else(|| adopted_name(found, name));
-            if there.is_some() {
-                add.push(Step::Entry {
-                    be: adopted.to_string(),
-                    path: found.clone(),
-                    read: None,
-                    title: adopted.to_string(),
-                    fresh: true,
-                });
-            } else if inventory.is_none_or(|i| i.find(&adopted).is_none()) {
+            let unknown = there.is_none() && inventory.is_none_or(|i| i.find(&adopted).is_none());
+            if unknown {
                 add.push(Step::Adopt { be: adopted.to_string(), path: found.clone() });
+            }
+            if unknown || there.is_some() {
                 add.push(Step::Entry {
                     be: adopted.to_string(),
                     path: found.clone(),

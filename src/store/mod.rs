@@ -159,16 +159,27 @@ pub trait Store {
     fn facts_files(&self) -> Result<Vec<FactsFile>>;
 
     /// Roots that were adopted where they lie: name to path.
-    fn adopted(&self) -> Result<BTreeMap<String, String>>;
+    fn adopted(&self) -> Result<BTreeMap<String, String>> {
+        facts::adopted(&self.home()?)
+    }
 
     /// Changes the adopted roots, durably.
-    fn set_adopted(&self, adopted: &BTreeMap<String, String>) -> Result<()>;
+    fn set_adopted(&self, adopted: &BTreeMap<String, String>) -> Result<()> {
+        facts::set_adopted(&self.home()?, adopted)
+    }
 
     /// The boot loader that was chosen for the store, by name; `None` stands for GRUB.
-    fn loader(&self) -> Result<Option<String>>;
+    fn loader(&self) -> Result<Option<String>> {
+        if !self.has_home() {
+            return Ok(None);
+        }
+        facts::loader(&self.home()?)
+    }
 
     /// Chooses it, durably.
-    fn set_loader(&self, name: &str) -> Result<()>;
+    fn set_loader(&self, name: &str) -> Result<()> {
+        facts::set_loader(&self.home()?, name)
+    }
 
     /// Detached mounts for an alternate root: the dataset at `path` first, then what is nested in it and cannot be seen
     /// through it, each with its place below the first.
@@ -184,10 +195,14 @@ pub trait Store {
     fn candidates(&self) -> Result<Vec<String>>;
 
     /// Refuses if the store's settings were written by a newer bootenv.
-    fn may_change_settings(&self) -> Result<()>;
+    fn may_change_settings(&self) -> Result<()> {
+        facts::may_change_settings(&self.home()?)
+    }
 
     /// Refuses if any of these facts were written by a newer bootenv.
-    fn may_change_facts(&self, facts: &[&Facts]) -> Result<()>;
+    fn may_change_facts(&self, facts: &[&Facts]) -> Result<()> {
+        facts.iter().try_for_each(|f| facts::may_change(f))
+    }
 
     /// Makes the layout: the directory of BEs, the shared dataset, the tool's own directory.
     fn make_layout(&self) -> Result<()>;

@@ -15,7 +15,6 @@ use crate::sys::tree::Tree;
 use btrfs_uapi::subvolume::{self, SubvolumeFlags};
 use rustix::fs::RenameFlags;
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -277,39 +276,12 @@ impl Store for Btrfs {
         facts::remove(&self.home()?, identity)
     }
 
-    fn may_change_settings(&self) -> Result<()> {
-        facts::may_change_settings(&self.home()?)
-    }
-
-    fn may_change_facts(&self, facts: &[&Facts]) -> Result<()> {
-        facts.iter().try_for_each(|f| facts::may_change(f))
-    }
-
     fn set_property(&self, _path: &str, name: &str, _value: &str) -> Result<()> {
         Err(Error::usage(format!("-o {name}: Btrfs has no dataset properties")).hint("leave -o out"))
     }
 
     fn facts_files(&self) -> Result<Vec<FactsFile>> {
         facts::files(&self.home()?)
-    }
-
-    fn adopted(&self) -> Result<BTreeMap<String, String>> {
-        facts::adopted(&self.home()?)
-    }
-
-    fn set_adopted(&self, adopted: &BTreeMap<String, String>) -> Result<()> {
-        facts::set_adopted(&self.home()?, adopted)
-    }
-
-    fn loader(&self) -> Result<Option<String>> {
-        if !self.has_home() {
-            return Ok(None);
-        }
-        facts::loader(&self.home()?)
-    }
-
-    fn set_loader(&self, name: &str) -> Result<()> {
-        facts::set_loader(&self.home()?, name)
     }
 
     fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>> {

@@ -12,7 +12,7 @@ mod destroy;
 mod query;
 mod read;
 
-use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store, facts};
+use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store};
 use crate::domain::{Facts, StoreInfo};
 use crate::error::{Doing, Error, Result};
 use crate::sys::mountinfo::{self, Mount};
@@ -21,7 +21,6 @@ use crate::sys::tree::Tree;
 use crate::sys::zfs::{self, Canmount, Kind, Lzc, Pool, Property, Source};
 use sha2::{Digest, Sha256};
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use uuid::Uuid;
@@ -339,25 +338,6 @@ impl Store for Zfs {
         Ok(Vec::new())
     }
 
-    fn adopted(&self) -> Result<BTreeMap<String, String>> {
-        facts::adopted(&self.home()?)
-    }
-
-    fn set_adopted(&self, adopted: &BTreeMap<String, String>) -> Result<()> {
-        facts::set_adopted(&self.home()?, adopted)
-    }
-
-    fn loader(&self) -> Result<Option<String>> {
-        if !self.has_home() {
-            return Ok(None);
-        }
-        facts::loader(&self.home()?)
-    }
-
-    fn set_loader(&self, name: &str) -> Result<()> {
-        facts::set_loader(&self.home()?, name)
-    }
-
     fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>> {
         let full = self.full(path);
         let mut mounts = vec![(self.mount_one(&full)?, String::new())];
@@ -397,14 +377,6 @@ impl Store for Zfs {
             }
         }
         Ok(found)
-    }
-
-    fn may_change_settings(&self) -> Result<()> {
-        facts::may_change_settings(&self.home()?)
-    }
-
-    fn may_change_facts(&self, facts: &[&Facts]) -> Result<()> {
-        facts.iter().try_for_each(|f| facts::may_change(f))
     }
 
     fn make_layout(&self) -> Result<()> {
