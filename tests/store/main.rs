@@ -17,6 +17,7 @@ mod model;
 mod mount;
 mod names;
 mod odd;
+mod pools;
 mod promise_running;
 mod promise_shared;
 mod remove;

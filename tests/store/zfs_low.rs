@@ -363,12 +363,12 @@ fn mounts_are_read_only_without_changing_others() {
     drop((written, readonly));
 
     // readonly=on: the filesystem is read-only unasked.
-    zfs::set_native(&a, "readonly", "on").unwrap();
+    zfs::set_native(&a, &[("readonly", "on")]).unwrap();
     assert!(tank.one(&a).readonly);
     let mounts: Vec<OwnedFd> = [false, false, true].map(|ro| zfs::detached(&a, ro).unwrap()).into();
     assert!(mounts.iter().all(|m| write(m, "file", "y") == Err(nix::errno::Errno::EROFS)));
     // Off takes effect at once.
-    zfs::set_native(&a, "readonly", "off").unwrap();
+    zfs::set_native(&a, &[("readonly", "off")]).unwrap();
     write(&mounts[0], "file", "y").unwrap();
     drop(mounts);
 
@@ -393,7 +393,7 @@ fn properties_of_what_is_mounted_mount_nothing() {
     for (property, value) in
         [("canmount", "on"), ("mountpoint", "/mnt/elsewhere"), ("canmount", "noauto"), ("mountpoint", "/")]
     {
-        zfs::set_native(&a, property, value).unwrap();
+        zfs::set_native(&a, &[(property, value)]).unwrap();
         assert_eq!(tank.mounts(), table, "{property}={value}");
     }
     // How it is done before OpenZFS 2.2.
@@ -403,7 +403,7 @@ fn properties_of_what_is_mounted_mount_nothing() {
     let set = tank.one(&a);
     assert_eq!((set.canmount, set.mountpoint.unwrap().value.as_str()), (Some(Canmount::Noauto), "/"));
     sh(&format!("umount '{}'", at.display()));
-    assert_eq!(zfs::set_native(&tank.at("none"), "readonly", "on").unwrap_err().kind, Kind::NotFound);
+    assert_eq!(zfs::set_native(&tank.at("none"), &[("readonly", "on")]).unwrap_err().kind, Kind::NotFound);
 }
 
 #[test]

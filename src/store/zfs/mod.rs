@@ -8,6 +8,7 @@
 //! Two datasets cannot change places at once. `exchange` is three renames, and recovery brings what is half done to one of its
 //! two ends. Hence a loader that names roots by their place never has one that is due exchanged under it (`ops::rollback`).
 
+mod clone;
 mod destroy;
 mod query;
 mod read;
@@ -18,8 +19,7 @@ use crate::error::{Doing, Error, Result};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
 use crate::sys::tree::Tree;
-use crate::sys::zfs::{self, Canmount, Kind, Lzc, Pool, Property, Source};
-use sha2::{Digest, Sha256};
+use crate::sys::zfs::{self, Canmount, Kind, Lzc, Pool, Property};
 use std::cell::OnceCell;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -93,31 +93,6 @@ impl Zfs {
         match path.strip_prefix(ROOT) {
             Some(_) => [Property::Canmount(Canmount::Noauto), Property::Mountpoint("/")],
             None => [Property::Canmount(Canmount::Noauto), Property::Mountpoint("legacy")],
-        }
-    }
-
-    /// The snapshot that the new BE at `to` is to be cloned from: `from` itself, or one made for this of the BE `from`. One that
-    /// an earlier attempt left goes first; one that something else was cloned from, which was called `to` then, stays.
-    fn origin_for(&self, from: &str, to: &str, datasets: &[String]) -> Result<String> {
-        if let Some((_, snapshot)) = from.split_once('@') {
-            return Ok(snapshot.to_string());
-        }
-        // With the name of the BE it could be longer than a name in a pool may be.
-        let digest = Sha256::digest(to.as_bytes());
-        let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        let mut number = 0;
-        loop {
-            let name = format!("{OWN_SNAPSHOT}{digest}-{number}");
-            let snapshots: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
-            let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
-            match self.lzc.destroy_snaps(&names) {
-                Err(e) if matches!(e.errno, Some(nix::libc::EEXIST | nix::libc::EBUSY)) => number += 1,
-                Err(e) => return Err(e),
-                Ok(()) => {
-                    self.lzc.snapshot(&names, &[])?;
-                    return Ok(name);
-                }
-            }
         }
     }
 
@@ -234,39 +209,7 @@ impl Store for Zfs {
     }
 
     fn clone_to(&self, from: &str, to: &str, readonly: bool) -> Result<()> {
-        let source = self.full(from.split('@').next().unwrap_or(from));
-        let datasets = self.subtree(&source)?;
-        let target = self.full(to);
-        if readonly {
-            let (_, name) = to.split_once('@').ok_or_else(|| Error::usage(format!("{to} is no snapshot")))?;
-            let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
-            return self.lzc.snapshot(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[]);
-        }
-        let nested = match datasets.len() {
-            1 => Vec::new(),
-            _ => zfs::some(&self.lzc, &datasets.iter().skip(1).map(String::as_str).collect::<Vec<_>>(), &[])?,
-        };
-        let origin = self.origin_for(from, to, &datasets)?;
-        self.lzc.clone(&format!("{source}@{origin}"), &target, &self.born(to))?;
-        for dataset in nested {
-            // What has been nested later has no such snapshot.
-            let from = format!("{}@{origin}", dataset.name);
-            if !self.lzc.exists(&from)? {
-                continue;
-            }
-            let mut properties = vec![Property::Canmount(dataset.canmount.unwrap_or(Canmount::Noauto))];
-            if let Some(own) = dataset.mountpoint.as_ref().filter(|m| m.source == Source::Own) {
-                properties.push(Property::Mountpoint(&own.value));
-            }
-            self.lzc.clone(&from, &format!("{target}{}", &dataset.name[source.len()..]), &properties)?;
-        }
-        match origin.starts_with(OWN_SNAPSHOT) {
-            true => {
-                let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{origin}")).collect();
-                self.lzc.destroy_snaps_later(&names.iter().map(String::as_str).collect::<Vec<_>>())
-            }
-            false => Ok(()),
-        }
+        if readonly { clone::snapshot(self, from, to) } else { clone::clone(self, from, to) }
     }
 
     fn destroy(&self, path: &str) -> Result<()> {
@@ -326,7 +269,7 @@ impl Store for Zfs {
 
     fn set_property(&self, path: &str, name: &str, value: &str) -> Result<()> {
         let hint = "zfsprops(7) tells which there are and what they take";
-        zfs::set_native(&self.full(path), name, value).map_err(|e| if e.hint.is_some() { e } else { e.hint(hint) })
+        zfs::set_native(&self.full(path), &[(name, value)]).map_err(|e| if e.hint.is_some() { e } else { e.hint(hint) })
     }
 
     fn note_default(&self, path: &str) -> Result<()> {
@@ -396,7 +339,7 @@ impl Store for Zfs {
 
 /// A Linux root has ACLs (the journal's, for one), which a dataset keeps only if it is told so.
 fn keep_acls(dataset: &str) -> Result<()> {
-    [("acltype", "posix"), ("xattr", "sa")].iter().try_for_each(|(name, value)| zfs::set_native(dataset, name, value))
+    zfs::set_native(dataset, &[("acltype", "posix"), ("xattr", "sa")])
 }
 
 /// Where the BE with this identity waits while it is exchanged.

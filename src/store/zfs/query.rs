@@ -3,6 +3,7 @@
 use super::Zfs;
 use crate::error::{Error, Result};
 use crate::sys::zfs::{Limits, List, Value};
+use std::collections::BTreeMap;
 
 /// A property of a dataset or snapshot; nothing if there is none.
 const PROPERTY: &str = r#"
@@ -37,6 +38,25 @@ end
 return found
 "#;
 
+/// What kind of dataset it is, under the empty name, and the properties that are set on it, here or where it was received from.
+const SETTINGS: &str = r#"
+args = ...
+local name = args["name"]
+local found = {[""] = zfs.get_prop(name, "type")}
+for i, property in ipairs(zfs.list.system_properties(name)) do
+    local value, source = zfs.get_prop(name, property)
+    if value ~= nil and (source == name or source == "$recvd") then
+        found[property] = tostring(value)
+    end
+end
+for property, value, source in zfs.list.user_properties(name) do
+    if source == name or source == "$recvd" then
+        found[property] = value
+    end
+end
+return found
+"#;
+
 /// The snapshots of a dataset with their clones: the transaction group it was made in and `SNAPSHOT`, then `>CLONE` for each.
 const SNAPSHOTS: &str = r#"
 args = ...
@@ -57,6 +77,12 @@ return found
 pub(super) struct WithClones {
     pub(super) snapshot: String,
     pub(super) clones: Vec<String>,
+}
+
+/// What was set on a dataset.
+pub(super) struct Settings {
+    pub(super) is_filesystem: bool,
+    pub(super) set: BTreeMap<String, String>,
 }
 
 fn odd() -> Error {
@@ -81,6 +107,23 @@ impl Zfs {
         let args = pairs.map(|(key, value)| (key.to_string(), Value::Text(value.into())));
         let result = self.lzc.program_nosync(&self.pool.name, PROPERTY, &List::from(args), Limits::default())?;
         Ok(result.get("return").and_then(Value::text).unwrap_or_default().to_string())
+    }
+
+    /// What kind of dataset it is, and the properties that are set on it, as zfs-set(8) takes them.
+    pub(super) fn settings(&self, full: &str) -> Result<Settings> {
+        let args = List::from([("name".to_string(), Value::Text(full.into()))]);
+        let result = self.lzc.program_nosync(&self.pool.name, SETTINGS, &args, Limits::default())?;
+        let list = result.get("return").and_then(Value::list).ok_or_else(odd)?;
+        let mut set = BTreeMap::new();
+        for (name, value) in list {
+            let value = match value.text().ok_or_else(odd)? {
+                // How a program reads a limit that is none.
+                "-1" if name.ends_with("_limit") => "none",
+                value => value,
+            };
+            set.insert(name.clone(), value.to_string());
+        }
+        Ok(Settings { is_filesystem: set.remove("").as_deref() == Some("filesystem"), set })
     }
 
     /// A dataset and all below it, named in full, parents before children; nothing if it is not there.

@@ -39,6 +39,8 @@ pub enum Property<'a> {
     /// A user property (`org.bootenv:description`: lower case, digits, `:+._-`, at most 255 bytes) with a value of up to
     /// 8191 bytes, which is written encoded ([`encode`]).
     User(&'a str, &'a str),
+    /// A user property with a value that is written as it is: one of somebody else's.
+    Foreign(&'a str, &'a str),
 }
 
 impl Property<'_> {
@@ -49,6 +51,7 @@ impl Property<'_> {
             Property::Mountpoint(path) => ("mountpoint".to_string(), Value::Text(path.to_string())),
             Property::Readonly(readonly) => ("readonly".to_string(), Value::Unsigned((*readonly).into())),
             Property::User(name, value) => (name.to_string(), Value::Text(encode(value))),
+            Property::Foreign(name, value) => (name.to_string(), Value::Text(value.to_string())),
         };
         Nvlist::new(&properties.iter().map(pair).collect::<List>())
     }
@@ -95,20 +98,21 @@ pub fn decode(encoded: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Sets a native property of a dataset that is there. Nothing is mounted or unmounted because of it; `readonly`
-/// takes effect at once on what is mounted.
+/// Sets native properties of a dataset that is there, all in one transaction group. Nothing is mounted or unmounted because
+/// of it; `readonly` takes effect at once on what is mounted.
 ///
 /// This is a `zfs` command: libzfs_core has no call for it.
-pub fn set_native(dataset: &str, property: &str, value: &str) -> Result<()> {
-    let setting = format!("{property}={value}");
-    let result = output("zfs", &["set", "-u", &setting, dataset])?;
+pub fn set_native(dataset: &str, properties: &[(&str, &str)]) -> Result<()> {
+    let settings: Vec<String> = properties.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+    let result = output("zfs", &[&["set", "-u"], &settings[..], &[dataset]].concat())?;
     if result.status.success() {
         return Ok(());
     }
     if String::from_utf8_lossy(&result.stderr).contains("invalid option") {
         // OpenZFS before 2.2 has no -u; what it mounts in a namespace of its own goes away with it.
-        let own = ["--mount", "--propagation", "private", "--", "zfs", "set", &setting, dataset];
-        return printed("unshare", &own).map(drop);
+        let own = ["--mount", "--propagation", "private", "--", "zfs", "set"];
+        return printed("unshare", &[&own, &settings[..], &[dataset]].concat()).map(drop);
     }
     Err(failed("zfs", &result))
 }

@@ -1,0 +1,93 @@
+//! Snapshots of a BE with what is nested in it, and new BEs made from them.
+
+use super::{OWN_SNAPSHOT, Zfs};
+use crate::error::{Error, Result};
+use crate::sys::zfs::{self, Canmount, Property};
+use sha2::{Digest, Sha256};
+
+/// What a copy does not take over: where and whether it is mounted is decided for each BE, a copy is made to be changed, and a
+/// clone has its origin's key.
+const NOT_COPIED: [&str; 6] = ["canmount", "mountpoint", "readonly", "keylocation", "keyformat", "pbkdf2iters"];
+
+/// What the names of properties begin with that are facts of one BE.
+const OURS: &str = "org.bootenv:";
+
+/// Makes the snapshot `to` of the BE at `from`, with what is nested in it.
+pub(super) fn snapshot(store: &Zfs, from: &str, to: &str) -> Result<()> {
+    let (_, name) = to.split_once('@').ok_or_else(|| Error::usage(format!("{to} is no snapshot")))?;
+    let datasets = store.subtree(&store.full(from))?;
+    let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
+    store.lzc.snapshot(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[])
+}
+
+/// Clones the BE or snapshot at `from` to `to`, with what is nested in it and what is set on each dataset.
+pub(super) fn clone(store: &Zfs, from: &str, to: &str) -> Result<()> {
+    let source = store.full(from.split('@').next().unwrap_or(from));
+    let datasets = store.subtree(&source)?;
+    let target = store.full(to);
+    let origin = origin_for(store, from, to, &datasets)?;
+    for dataset in &datasets {
+        // What has been nested later has no such snapshot.
+        let from = format!("{dataset}@{origin}");
+        if *dataset == source || store.lzc.exists(&from)? {
+            let born = if *dataset == source { &store.born(to)[..] } else { &[] };
+            copy(store, dataset, &from, &format!("{target}{}", &dataset[source.len()..]), born)?;
+        }
+    }
+    match origin.starts_with(OWN_SNAPSHOT) {
+        true => {
+            let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{origin}")).collect();
+            store.lzc.destroy_snaps_later(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+        false => Ok(()),
+    }
+}
+
+/// Clones `from`, a snapshot of `dataset`, to `to`, with what is set on `dataset`. What is nested gets the mountpoint that was
+/// set on it, and is not mounted by whatever BE boots.
+fn copy(store: &Zfs, dataset: &str, from: &str, to: &str, born: &[Property<'_>]) -> Result<()> {
+    let settings = store.settings(dataset)?;
+    let mut properties = born.to_vec();
+    if properties.is_empty() && settings.is_filesystem {
+        let off = settings.set.get("canmount").is_some_and(|v| v == "off");
+        properties.push(Property::Canmount(if off { Canmount::Off } else { Canmount::Noauto }));
+        properties.extend(settings.set.get("mountpoint").map(|path| Property::Mountpoint(path)));
+    }
+    let mut native = Vec::new();
+    for (name, value) in &settings.set {
+        match name.contains(':') {
+            true if name.starts_with(OURS) => {}
+            true => properties.push(Property::Foreign(name, value)),
+            false if NOT_COPIED.contains(&name.as_str()) => {}
+            // The kernel takes each in its own way; the command knows them.
+            false => native.push((name.as_str(), value.as_str())),
+        }
+    }
+    store.lzc.clone(from, to, &properties)?;
+    if native.is_empty() { Ok(()) } else { zfs::set_native(to, &native) }
+}
+
+/// The snapshot that the new BE at `to` is to be cloned from: `from` itself, or one made for this of the BE `from`. One that
+/// an earlier attempt left goes first; one that something else was cloned from, which was called `to` then, stays.
+fn origin_for(store: &Zfs, from: &str, to: &str, datasets: &[String]) -> Result<String> {
+    if let Some((_, snapshot)) = from.split_once('@') {
+        return Ok(snapshot.to_string());
+    }
+    // With the name of the BE it could be longer than a name in a pool may be.
+    let digest = Sha256::digest(to.as_bytes());
+    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let mut number = 0;
+    loop {
+        let name = format!("{OWN_SNAPSHOT}{digest}-{number}");
+        let snapshots: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
+        let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
+        match store.lzc.destroy_snaps(&names) {
+            Err(e) if matches!(e.errno, Some(nix::libc::EEXIST | nix::libc::EBUSY)) => number += 1,
+            Err(e) => return Err(e),
+            Ok(()) => {
+                store.lzc.snapshot(&names, &[])?;
+                return Ok(name);
+            }
+        }
+    }
+}
