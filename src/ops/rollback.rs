@@ -43,11 +43,17 @@ pub fn rollback(
     let sees = inventory.menu.sight == Sight::Store;
     if !sees {
         inventory.must_know_next()?;
-        if !same_kernel && (inventory.is_default(name) || inventory.is_once(name)) {
-            return Err(Error::refused(format!(
-                "{name} boots next, {name}@{snap} has another kernel or initrd, and there is no instant at which both could be exchanged at once"
-            ))
-            .hint(format!("activate another boot environment first; or `bootenv create -a -e {name}@{snap} {name}-back`")));
+        let why = match inventory.menu.sight {
+            Sight::Nothing => Some("while it is exchanged the boot loader would not find it".to_string()),
+            _ if same_kernel => None,
+            _ => Some(format!(
+                "{name}@{snap} has another kernel or initrd, and there is no instant at which both could be exchanged at once"
+            )),
+        };
+        if let Some(why) = why.filter(|_| inventory.is_default(name) || inventory.is_once(name)) {
+            return Err(Error::refused(format!("{name} boots next; {why}")).hint(format!(
+                "activate another boot environment first; or `bootenv create -a -e {name}@{snap} {name}-back`"
+            )));
         }
     }
     let waiting = be_path(&format!(".rollback-{}", uuid::Uuid::new_v4()));

@@ -266,6 +266,7 @@ fn rollback() {
     };
     on("what boots next, with the same kernel", sees(image(), Sight::Identity), "one", true);
     on("what boots next, with another kernel", sees(image(), Sight::Identity), "one", false);
+    on("what boots next, by its place, with the same kernel", sees(image(), Sight::Nothing), "one", true);
     let mut other = sees(image(), Sight::Nothing);
     other.next.default = Some("blue".into());
     on("what does not boot next, with another kernel", other, "one", false);

@@ -188,6 +188,7 @@ fn rollback_of_a_be_others_came_from_leaves_them() {
     let lab = Lab::new();
     lab.bootenv(&["create", "default@then"]).ok();
     lab.bootenv(&["create", "-e", "default@then", "blue"]).ok();
+    lab.bootenv(&["create", "-a", "green"]).ok();
     lab.bootenv(&["rollback", "default@then"]).ok();
     lab.refuses(&["destroy", "default@then"], 3, &["blue"]);
     // The BE itself came from it too now, which does not count.
