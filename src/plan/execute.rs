@@ -320,11 +320,13 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
     match step {
         Step::Adopt { be, .. } => forget(*store, be),
         Step::Import { to, .. } => unmake(*store, to),
-        Step::Clone { from, to, .. } => match store.identity(to)? {
-            Some(_) if store.parent(to)? == store.identity(from)? => unmake(*store, to),
-            // The plan had made sure that nothing was there: this came from someone else meanwhile.
-            _ => Ok(()),
-        },
+        Step::Clone { from, to, .. } => {
+            // The plan had made sure that nothing was there: what was not cloned came from someone else meanwhile.
+            if store.identity(to)?.is_some() && store.parent(to)? == store.identity(from)? {
+                unmake(*store, to)?;
+            }
+            store.clear_clone(from, to)
+        }
         Step::Entry { be, path, fresh: true, .. } => loader.remove(be, path),
         Step::Share { .. } => shared::clear_arrivals(*store),
         Step::EntryBeside { be, path, title, .. } => {

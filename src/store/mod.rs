@@ -120,6 +120,11 @@ pub trait Store {
     /// store before.
     fn clone_to(&self, from: &str, to: &str, readonly: bool) -> Result<()>;
 
+    /// Takes away what a clone to `to` that was cut off or undone has left elsewhere.
+    fn clear_clone(&self, _from: &str, _to: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// Destroys the dataset at `path` and what is nested in it. It is no error if it is not there.
     fn destroy(&self, path: &str) -> Result<()>;
 

@@ -73,16 +73,12 @@ fn origin_for(store: &Zfs, from: &str, to: &str, datasets: &[String]) -> Result<
     if let Some((_, snapshot)) = from.split_once('@') {
         return Ok(snapshot.to_string());
     }
-    // With the name of the BE it could be longer than a name in a pool may be.
-    let digest = Sha256::digest(to.as_bytes());
-    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let mut number = 0;
     loop {
-        let name = format!("{OWN_SNAPSHOT}{digest}-{number}");
-        let snapshots: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
+        let (name, snapshots) = own_snapshots(to, number, datasets);
         let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
         match store.lzc.destroy_snaps(&names) {
-            Err(e) if matches!(e.errno, Some(nix::libc::EEXIST | nix::libc::EBUSY)) => number += 1,
+            Err(e) if is_in_use(&e) => number += 1,
             Err(e) => return Err(e),
             Ok(()) => {
                 store.lzc.snapshot(&names, &[])?;
@@ -90,4 +86,40 @@ fn origin_for(store: &Zfs, from: &str, to: &str, datasets: &[String]) -> Result<
             }
         }
     }
+}
+
+/// The snapshots of `datasets` that a BE at `to` is cloned from, after their own name, which does not hold that of the BE: it
+/// could be longer than a name in a pool may be.
+fn own_snapshots(to: &str, number: u32, datasets: &[String]) -> (String, Vec<String>) {
+    let digest = Sha256::digest(to.as_bytes());
+    let digest: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("{OWN_SNAPSHOT}{digest}-{number}");
+    let snapshots = datasets.iter().map(|d| format!("{d}@{name}")).collect();
+    (name, snapshots)
+}
+
+/// Whether snapshots stay because something was cloned from them, or holds them.
+fn is_in_use(error: &Error) -> bool {
+    matches!(error.errno, Some(nix::libc::EEXIST | nix::libc::EBUSY))
+}
+
+/// Takes away the snapshots that a clone of `from` to `to` has left that was cut off or undone. Those that are in use are of
+/// another BE, which was called `to` when it was made.
+pub(super) fn clear(store: &Zfs, from: &str, to: &str) -> Result<()> {
+    if from.contains('@') || to.contains('@') {
+        return Ok(());
+    }
+    let datasets = store.subtree(&store.full(from))?;
+    for number in 0.. {
+        let (_, snapshots) = own_snapshots(to, number, &datasets);
+        let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
+        if names.is_empty() || !store.lzc.exists(names[0])? {
+            break;
+        }
+        match store.lzc.destroy_snaps(&names) {
+            Err(e) if !is_in_use(&e) => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -212,6 +212,10 @@ impl Store for Zfs {
         if readonly { clone::snapshot(self, from, to) } else { clone::clone(self, from, to) }
     }
 
+    fn clear_clone(&self, from: &str, to: &str) -> Result<()> {
+        clone::clear(self, from, to)
+    }
+
     fn destroy(&self, path: &str) -> Result<()> {
         destroy::destroy(self, &self.full(path))
     }
