@@ -37,7 +37,7 @@ fn root_tree(path: &Path) -> Result<PathBuf> {
         )
         .hint("`bootenv init` without --from adopts the root that is on the store"));
     }
-    if full.is_dir() && !(full.join("etc").is_dir() && full.join("usr").is_dir()) {
+    if full.is_dir() && !Tree::at(&full)?.holds_root() {
         return Err(Error::refused(format!("{} is no Linux root: it has no /etc and /usr", path.display()))
             .hint("name the folder that holds them"));
     }

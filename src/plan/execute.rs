@@ -211,7 +211,7 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
                 true => copy::contents(from, &into.proc_path(), "copy the root tree", observer),
                 false => copy::untar(from, &into.proc_path(), "unpack the root tree", observer),
             }?;
-            match into.exists("etc") && into.exists("usr") {
+            match into.holds_root() {
                 true => Ok(()),
                 false => {
                     Err(Error::refused(format!("{} holds no Linux root: it has no /etc and /usr", from.display()))

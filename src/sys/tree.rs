@@ -167,6 +167,11 @@ impl Tree {
         self.open(path, OFlags::PATH, Mode::empty()).is_ok()
     }
 
+    /// Whether a Linux root seems to be here, and not just any files: what `init` copies in or adopts.
+    pub fn holds_root(&self) -> bool {
+        self.exists("etc") && self.exists("usr")
+    }
+
     /// The type of what is at `path` itself, or `None` if nothing is there.
     pub fn kind(&self, path: &str) -> Result<Option<FileType>> {
         let (dir, leaf) = match self.parent(path) {

@@ -300,11 +300,6 @@ impl Store for Btrfs {
     }
 
     fn candidates(&self) -> Result<Vec<String>> {
-        let looks_like_root = |tree: &Tree| {
-            tree.exists("etc")
-                && tree.exists("usr")
-                && (tree.exists("etc/os-release") || tree.exists("usr/lib/os-release") || tree.exists("bin/sh"))
-        };
         let mut found = Vec::new();
         for mount in mountinfo::own()? {
             let path = mount.root.strip_prefix("/").unwrap_or(&mount.root).to_string_lossy().into_owned();
@@ -315,7 +310,7 @@ impl Store for Btrfs {
         for path in ["@", "@rootfs", "root", ""] {
             if !found.iter().any(|f| f == path)
                 && (path.is_empty() || self.identity(path)?.is_some())
-                && self.top.sub(path).is_ok_and(|tree| looks_like_root(&tree))
+                && self.top.sub(path).is_ok_and(|tree| tree.holds_root())
             {
                 found.push(path.to_string());
             }

@@ -318,8 +318,7 @@ impl Store for Zfs {
         let bootfs = self.pool.bootfs.as_deref().and_then(below);
         let mut found: Vec<String> = running.into_iter().collect();
         for path in bootfs.into_iter().chain(self.children(&self.full(ROOT))?.iter().filter_map(|d| below(d))) {
-            let is_root = |tree: &Tree| tree.exists("etc") && tree.exists("usr");
-            if !found.contains(&path) && self.tree(&path).is_ok_and(|tree| is_root(&tree)) {
+            if !found.contains(&path) && self.tree(&path).is_ok_and(|tree| tree.holds_root()) {
                 found.push(path);
             }
         }
