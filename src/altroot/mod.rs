@@ -128,7 +128,7 @@ pub fn find<'i>(inventory: &'i Inventory, what: &str) -> Result<(&'i BootEnv, Op
 }
 
 /// Refuses what cannot be unmounted: what runs, and, without `force`, what something else is mounted below.
-pub fn check_unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
+pub fn check_unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) -> Result<()> {
     if at == Path::new("/") {
         return Err(Error::refused(format!("{} is running", be.name))
             .hint("only a boot environment that does not run can be unmounted"));
@@ -136,18 +136,12 @@ pub fn check_unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
     let shared = at.join(MOUNTPOINT);
     let mounts = mountinfo::own()?;
     // What is nested in it has a mount of its own where the store's datasets do not show through each other.
-    let root = mounts.iter().rev().find(|m| m.target == at);
-    let nested = |m: &mountinfo::Mount| {
-        m.fstype == "zfs" && root.is_some_and(|r| m.source != r.source && m.source.starts_with(&r.source))
-    };
-    let mut below = mounts
-        .iter()
-        .filter(|m| !nested(m))
-        .map(|m| &m.target)
-        .filter(|t| t.starts_with(at) && *t != at && **t != shared);
+    let nested = |m: &mountinfo::Mount| be.nested.iter().any(|n| store.is_mount_of(m, &format!("{}/{n}", be.path)));
+    let mut below =
+        mounts.iter().filter(|m| m.target.starts_with(at) && m.target != at && m.target != shared && !nested(m));
     match below.next() {
         Some(other) if !force => {
-            Err(Error::busy(format!("something else is mounted below {}: {}", be.name, other.display()))
+            Err(Error::busy(format!("something else is mounted below {}: {}", be.name, other.target.display()))
                 .hint("unmount it first, or use -f"))
         }
         _ => Ok(()),
@@ -155,8 +149,8 @@ pub fn check_unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
 }
 
 /// Unmounts the BE at `at`. Without `force` nothing may use it; with it, what uses it keeps what it has open.
-pub fn unmount(be: &BootEnv, at: &Path, force: bool) -> Result<()> {
-    check_unmount(be, at, force)?;
+pub fn unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) -> Result<()> {
+    check_unmount(store, be, at, force)?;
     let mounts = mountinfo::own()?;
     if force {
         mount::detach(at, true).doing_to("unmount", at)?;

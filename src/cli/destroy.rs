@@ -29,7 +29,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
     }
     if let (Some(be), false) = (&mounted, cx.cli.dry_run) {
         for at in be.mountpoints.iter().rev() {
-            altroot::unmount(be, at, true)?;
+            altroot::unmount(session.store(), be, at, true)?;
         }
     }
     cx.carry_out(&session, &lock, &plan)

@@ -16,12 +16,12 @@ pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
         cx.out.already(&request, &format!("{} is not mounted", be.name));
         return Ok(());
     };
-    altroot::check_unmount(be, &at, args.force)?;
+    altroot::check_unmount(session.store(), be, &at, args.force)?;
     let steps = [format!("unmount {} from {}", be.path, at.display())];
     if cx.cli.dry_run {
         return cx.out.change(&request, &steps, None);
     }
-    altroot::unmount(be, &at, args.force)?;
+    altroot::unmount(session.store(), be, &at, args.force)?;
     // A package manager may have changed the kernel in it.
     let loader = session.loader()?;
     let Described { entry, problem } =
