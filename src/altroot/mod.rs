@@ -40,6 +40,9 @@ pub fn mount(store: &dyn Store, be: &BootEnv, dir: Option<&Path>, readonly: bool
 }
 
 fn assemble(store: &dyn Store, be: &BootEnv, at: &Path, readonly: bool) -> Result<()> {
+    if !readonly {
+        store.make_places(&be.path)?;
+    }
     let mut below = store.mounts(&be.path)?;
     let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     for (mount, _) in &below {

@@ -190,6 +190,11 @@ pub trait Store {
     /// through it, each with its place below the first.
     fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>>;
 
+    /// Makes the directories that what is nested in the dataset at `path` belongs on, where it can be nested without them.
+    fn make_places(&self, _path: &str) -> Result<()> {
+        Ok(())
+    }
+
     /// The line of fstab(5) that mounts the shared dataset, without its end.
     fn shared_line(&self) -> String;
 

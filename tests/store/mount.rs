@@ -1,6 +1,6 @@
 //! `mount` and `unmount`: alternate roots.
 
-use crate::lab::{Kind, Lab, Print, kind, mountpoint, mounts, sh, try_sh};
+use crate::lab::{Kind, Lab, Print, kind, mountpoint, mounts, only_on, sh, try_sh};
 use std::path::{Path, PathBuf};
 
 fn two() -> Lab {
@@ -103,6 +103,31 @@ fn read_only_means_everything() {
     before.assert_same(&Print::of(&lab.files("blue")), "a read-only mount changed the BE");
     let at = mount(&lab, &["blue"]);
     std::fs::write(at.join("etc/new"), "it was the mount, not the BE").unwrap();
+}
+
+#[test]
+fn what_is_nested_without_its_directory_gets_one_from_who_may_write() {
+    if !only_on(Kind::Zfs, "a subvolume is the directory that it is nested in") {
+        return;
+    }
+    let lab = Lab::new();
+    lab.bootenv(&["create", "blue"]).ok();
+    lab.leave_top();
+    sh(&format!("zfs create -u -o canmount=noauto '{}/ROOT/blue/srv'", lab.store().display()));
+    let at = lab.path("by-hand");
+    std::fs::create_dir(&at).unwrap();
+    let look = format!("{}; ls -d '{1}/srv'; umount '{1}'", lab.mounting("ROOT/blue", &at), at.display());
+    let is_there = || !try_sh(&look).stdout.is_empty();
+    for args in [&["list"][..], &["check"], &["mount", "--read-only", "blue"], &["unmount", "blue"]] {
+        lab.bootenv(args).ok();
+        assert!(!is_there(), "{args:?} made a directory");
+    }
+    let mounted = mount(&lab, &["blue"]);
+    std::fs::write(mounted.join("srv/file"), "in what is nested").unwrap();
+    lab.bootenv(&["unmount", "blue"]).ok();
+    assert!(is_there());
+    lab.bootenv(&["create", "-e", "blue", "green"]).ok();
+    assert!(lab.files("green").join("srv/file").exists());
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod clone;
 mod destroy;
+mod places;
 mod query;
 mod read;
 
@@ -19,7 +20,7 @@ use crate::error::{Doing, Error, Result};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
 use crate::sys::tree::Tree;
-use crate::sys::zfs::{self, Canmount, Kind, Lzc, Pool, Property};
+use crate::sys::zfs::{self, Canmount, Lzc, Pool, Property};
 use std::cell::OnceCell;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -94,21 +95,6 @@ impl Zfs {
             Some(_) => [Property::Canmount(Canmount::Noauto), Property::Mountpoint("/")],
             None => [Property::Canmount(Canmount::Noauto), Property::Mountpoint("legacy")],
         }
-    }
-
-    /// Where nested datasets belong, as their own properties say, relative to the root of the BE at `path`.
-    fn places(&self, path: &str) -> Result<Vec<(String, String)>> {
-        let full = self.full(path);
-        let all = zfs::below(&full, None, &[])?;
-        let mountpoint =
-            |d: &zfs::Dataset| d.mountpoint.as_ref().map(|m| m.value.clone()).filter(|m| m.starts_with('/'));
-        let root = all.first().and_then(mountpoint).unwrap_or_else(|| "/".into());
-        let nested = all.iter().skip(1).filter(|d| d.kind == Kind::Filesystem && d.canmount != Some(Canmount::Off));
-        let place = |at: String| {
-            let rest = if root == "/" { at.strip_prefix('/') } else { at.strip_prefix(&root)?.strip_prefix('/') };
-            rest.filter(|r| !r.is_empty()).map(str::to_string)
-        };
-        Ok(nested.filter_map(|d| Some((d.name.clone(), place(mountpoint(d)?)?))).collect())
     }
 }
 
@@ -209,7 +195,12 @@ impl Store for Zfs {
     }
 
     fn clone_to(&self, from: &str, to: &str, readonly: bool) -> Result<()> {
-        if readonly { clone::snapshot(self, from, to) } else { clone::clone(self, from, to) }
+        if readonly {
+            return clone::snapshot(self, from, to);
+        }
+        clone::clone(self, from, to)?;
+        // What was nested may never have been mounted where it belongs.
+        self.make_places(to)
     }
 
     fn clear_clone(&self, from: &str, to: &str) -> Result<()> {
@@ -286,21 +277,16 @@ impl Store for Zfs {
     }
 
     fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>> {
-        let full = self.full(path);
-        let mut mounts = vec![(self.mount_one(&full)?, String::new())];
-        let (dataset, snapshot) = full.split_once('@').map_or((full.as_str(), None), |(d, s)| (d, Some(s)));
-        if self.subtree(dataset)?.len() > 1 {
-            let root = Tree::below(&mounts[0].0, path)?;
-            for (nested, place) in self.places(path.split('@').next().unwrap_or(path))? {
-                let nested = snapshot.map_or(nested.clone(), |s| format!("{nested}@{s}"));
-                // As zfs-mount(8) does: what is nested may have been made before the directory it belongs on.
-                let place_is_there = root.exists(&place) || root.make_dir(&place, 0o755).is_ok();
-                if place_is_there && self.lzc.exists(&nested)? {
-                    mounts.push((self.mount_one(&nested)?, place));
-                }
-            }
-        }
-        Ok(mounts)
+        // In a snapshot, what has been nested later has no place.
+        self.mounts_with(path, |_, _| Ok(false))
+    }
+
+    fn make_places(&self, path: &str) -> Result<()> {
+        let make = |tree: &Tree, place: &str| match tree.make_dir(place, 0o755) {
+            Err(e) if e.errno == Some(nix::libc::EROFS) => Ok(false),
+            made => made.map(|()| true),
+        };
+        self.mounts_with(path, make).map(drop)
     }
 
     fn shared_line(&self) -> String {
