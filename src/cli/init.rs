@@ -61,6 +61,7 @@ fn on_store(
         true => Some(session.inventory()?),
         false => None,
     };
+    session.store().info().must_hold(&name, None, &[])?;
     choose_loader(session, args, inventory.as_ref())?;
     let origin = match (from, &inventory) {
         (Some(from), _) => Origin::Tree(from),

@@ -1,5 +1,6 @@
 //! Boot environments, snapshots and the inventory they come in.
 
+use super::name::Shown;
 use super::{BeName, SnapName, Target};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,48 @@ pub struct StoreInfo {
     pub properties: bool,
     /// Whether GRUB can read kernels in it.
     pub grub_reads: bool,
+    /// How long names can be.
+    pub room: Room,
+}
+
+/// How much room a store has for names, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// For `BE@SNAP` as a whole.
+    pub whole: usize,
+    /// What a BE's name has to leave of that for the store's own snapshots of it.
+    pub own: usize,
+    /// The length of the name that a BE with snapshots has while it is put aside.
+    pub aside: usize,
+    /// Whether the paths of what is nested in a BE need room too.
+    pub nested: bool,
+}
+
+impl StoreInfo {
+    /// Refuses a name that the store has no room for, of a BE in which all this is `nested`, or of a snapshot of it.
+    pub fn must_hold(&self, be: &BeName, snap: Option<&SnapName>, nested: &[String]) -> Result<()> {
+        let Room { whole, own, aside, nested: counts } = self.room;
+        let nested = nested.iter().map(|n| n.len() + 1).max().filter(|_| counts).unwrap_or(0);
+        let (name, length, most) = match snap {
+            None => (be.to_string(), be.as_str().len(), whole.saturating_sub(own + nested)),
+            Some(snap) => {
+                let longer = aside.saturating_sub(be.as_str().len());
+                (
+                    format!("{be}@{snap}"),
+                    be.as_str().len() + 1 + snap.as_str().len(),
+                    whole.saturating_sub(longer + nested),
+                )
+            }
+        };
+        if length <= most {
+            return Ok(());
+        }
+        Err(Error::usage(format!("{:?} is too long a name for this store: it is {length} bytes long", Shown(&name)))
+            .hint(format!(
+                "choose one of at most {most} bytes{}",
+                if nested > 0 { "; what is nested needs the rest" } else { "" }
+            )))
+    }
 }
 
 /// What the boot loader will do, read back from its own files.

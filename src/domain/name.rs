@@ -61,7 +61,7 @@ fn check(what: &str, name: &str, longest: usize) -> Result<()> {
 }
 
 /// Shortens a name for an error message.
-struct Shown<'a>(&'a str);
+pub(super) struct Shown<'a>(pub &'a str);
 
 impl fmt::Debug for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -2,7 +2,7 @@
 
 use super::activate::ask_for;
 use super::describe;
-use crate::domain::{BeName, Facts, Inventory, SnapName, Target, title};
+use crate::domain::{BeName, BootEnv, Facts, Inventory, SnapName, Target, title};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::{be_path, snapshot_path};
@@ -77,6 +77,7 @@ fn snapshot(inventory: &Inventory, request: &Create, be: &BeName, snap: &SnapNam
             Error::refused(format!("the snapshot {be}@{snap} exists")).hint("choose another name, or destroy it first")
         );
     }
+    inventory.store.must_hold(be, Some(snap), &source.nested)?;
     describe::check(request.description.as_deref().unwrap_or(""))?;
     let facts = Facts { description: request.description.clone(), ..Facts::default() };
     let path = snapshot_path(be.as_str(), snap.as_str());
@@ -105,8 +106,9 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
     };
     let name = match name {
         Some(name) => name.clone(),
-        None => next_free(inventory, &source.name)?,
+        None => next_free(inventory, source)?,
     };
+    inventory.store.must_hold(&name, None, &source.nested)?;
     if inventory.find(&name).is_some() {
         return Err(Error::refused(format!("the boot environment {name} exists"))
             .hint("choose another name, or destroy it first"));
@@ -142,7 +144,7 @@ pub fn source_of(inventory: &Inventory, request: &Create) -> Result<BeName> {
     }
 }
 
-fn default_source(inventory: &Inventory) -> Result<&crate::domain::BootEnv> {
+fn default_source(inventory: &Inventory) -> Result<&BootEnv> {
     let by_name = |name: &Option<String>| inventory.bes.iter().find(|b| Some(b.name.as_str()) == name.as_deref());
     let only = || (inventory.bes.len() == 1).then(|| &inventory.bes[0]);
     inventory.running().or_else(|| by_name(&inventory.next.default)).or_else(only).ok_or_else(|| {
@@ -154,8 +156,8 @@ fn default_source(inventory: &Inventory) -> Result<&crate::domain::BootEnv> {
 
 /// `default-3` for `default` or `default-2`: one more than the highest number in use, so that names made one after
 /// another never collide, as names made from the time do.
-fn next_free(inventory: &Inventory, source: &BeName) -> Result<BeName> {
-    let base = match source.as_str().rsplit_once('-') {
+fn next_free(inventory: &Inventory, source: &BootEnv) -> Result<BeName> {
+    let base = match source.name.as_str().rsplit_once('-') {
         Some((base, number))
             if !number.is_empty()
                 && number.len() < 10
@@ -164,13 +166,14 @@ fn next_free(inventory: &Inventory, source: &BeName) -> Result<BeName> {
         {
             base
         }
-        _ => source.as_str(),
+        _ => source.name.as_str(),
     };
     let number_of =
         |name: &str| name.strip_prefix(base)?.strip_prefix('-').filter(|n| n.len() < 10)?.parse::<u64>().ok();
     let highest = inventory.bes.iter().filter_map(|b| number_of(b.name.as_str())).max().unwrap_or(0);
-    BeName::parse(&format!("{base}-{}", highest + 1)).map_err(|_| {
-        Error::usage(format!("no name can be made from {source}: it is too long"))
+    let made = BeName::parse(&format!("{base}-{}", highest + 1));
+    made.and_then(|name| inventory.store.must_hold(&name, None, &source.nested).map(|()| name)).map_err(|_| {
+        Error::usage(format!("no name can be made from {}: it is too long", source.name))
             .hint("give the new boot environment a name")
     })
 }

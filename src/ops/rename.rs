@@ -1,6 +1,6 @@
 //! `rename`: another name for a BE, its snapshots and its menu entry.
 
-use crate::domain::{BeName, BootEnv, Inventory, NAME_MAX, Sight};
+use crate::domain::{BeName, BootEnv, Inventory, Sight};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::{be_path, snapshot_path};
@@ -19,10 +19,8 @@ pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan>
         return Err(Error::refused(format!("{from} is an adopted root and stays where it lies"))
             .hint(format!("`bootenv create -e {from} {to}` makes a copy under the new name")));
     }
-    if let Some(long) = be.snapshots.iter().find(|s| to.as_str().len() + 1 + s.name.as_str().len() > NAME_MAX) {
-        return Err(Error::usage(format!("{to}@{} would be longer than {NAME_MAX} bytes", long.name))
-            .hint("choose a shorter name"));
-    }
+    inventory.store.must_hold(to, None, &be.nested)?;
+    be.snapshots.iter().try_for_each(|s| inventory.store.must_hold(to, Some(&s.name), &be.nested))?;
     let sight = inventory.menu.sight;
     if sight == Sight::Nothing && (inventory.is_default(from) || inventory.is_once(from)) {
         return Err(Error::refused(format!(

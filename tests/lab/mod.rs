@@ -120,7 +120,24 @@ pub fn one_shots() -> bool {
     kind() == Kind::Btrfs
 }
 
-/// Whether a case that is about one kind of store alone can run. Says `skipped: WHY` if not.
+/// How often something is done anew whose outcome the clock or chance decides. Where the machine is emulated, everything takes so
+/// long, and has so many instants, that there are fewer.
+pub fn rounds(many: usize) -> usize {
+    match kind() {
+        Kind::Btrfs => many,
+        Kind::Zfs => many.div_ceil(5),
+    }
+}
+
+/// How many milliseconds pass there while here it is one.
+pub fn pace() -> u64 {
+    match kind() {
+        Kind::Btrfs => 1,
+        Kind::Zfs => 50,
+    }
+}
+
+/// Whether a case that is about one kind of store alone can run. Says `skipped: CASE: WHY` if not.
 #[must_use]
 pub fn only_on(wanted: Kind, why: &str) -> bool {
     if kind() != wanted {

@@ -41,13 +41,26 @@ impl Lab {
         self.top().join("SHARED")
     }
 
-    /// How much of the longest name that the store can keep is not a BE's own: the pool, and the snapshot that another BE
-    /// is made from.
-    pub fn prefix(&self) -> usize {
+    /// How long the name of a BE can be. In a pool the snapshot that another BE is made from needs room too.
+    pub fn longest_name(&self) -> usize {
         match kind() {
-            Kind::Btrfs => 0,
-            Kind::Zfs => self.store().as_os_str().len() + "/ROOT/@.bootenv-0123456789abcdef-10".len(),
+            Kind::Btrfs => 250,
+            Kind::Zfs => self.longest_whole() - "@.bootenv-0123456789abcdef-99".len(),
         }
+    }
+
+    /// How long `BE@SNAP` can be, of a BE whose name is no longer than a UUID. While a BE is put aside in a pool its snapshots
+    /// go by that name.
+    pub fn longest_snapshot(&self, be: &str) -> usize {
+        match kind() {
+            Kind::Btrfs => 255,
+            Kind::Zfs => self.longest_whole() - (".exchange-".len() + 36 - be.len()),
+        }
+    }
+
+    /// What a pool leaves of the longest name in it.
+    fn longest_whole(&self) -> usize {
+        255 - self.store().as_os_str().len() - "/ROOT/".len()
     }
 
     /// The tool's own directory.

@@ -4,7 +4,8 @@ use crate::rig::{
     Told, adopted, be, but, described, holding, id, image, name, once, running, sees, snap, snapshot_of, target,
     unknown,
 };
-use bootenv::domain::{Asked, Inventory, Sight, Target};
+use bootenv::domain::{Asked, Inventory, Room, Sight, SnapName, Target};
+use bootenv::error::Kind;
 use bootenv::ops::{self, Activate, Clear, Create, Destroy, Init, Origin, Problems};
 
 fn new(text: &str) -> Create {
@@ -348,4 +349,34 @@ fn origins() {
     inventory.bes.push(child);
     assert_eq!(inventory.clones_of(id(2)).len(), 1);
     assert_eq!(inventory.next.asked, Asked { default: Some("default".into()), ..Asked::default() });
+}
+
+/// As in a pool: what is nested needs room, and so do the store's own snapshots and the name that a BE has while it is aside.
+#[test]
+fn names_leave_room_for_what_comes_after() {
+    let mut store = image().store;
+    store.room = Room { whole: 100, own: 29, aside: 46, nested: true };
+    let nested = ["srv".to_string(), "var/lib".to_string()];
+    for (length, snap, nested) in [
+        // A BE: 100 - 29, and less by `/var/lib`.
+        (71, None, &[][..]),
+        (63, None, &nested),
+        // `a@...`, while `a` is called something of 46 bytes.
+        (1, Some(55 - 2), &[]),
+        (1, Some(47 - 2), &nested),
+        // A longer name stays as long.
+        (60, Some(100 - 61), &[]),
+    ] {
+        let held = |be: usize, more: usize| {
+            let snap = snap.map(|s| SnapName::parse(&"s".repeat(s + more)).unwrap());
+            store.must_hold(&name(&"n".repeat(be)), snap.as_ref(), nested)
+        };
+        held(length, 0).unwrap();
+        let error = held(length + usize::from(snap.is_none()), 1).unwrap_err();
+        let most = length + snap.map_or(0, |s| 1 + s);
+        assert_eq!(error.kind, Kind::Usage);
+        assert!(error.message.contains("too long") && error.hint.unwrap().contains(&format!("at most {most} bytes")));
+    }
+    // On Btrfs each is a directory entry of its own.
+    image().store.must_hold(&name(&"n".repeat(250)), Some(&SnapName::parse("four").unwrap()), &nested).unwrap();
 }

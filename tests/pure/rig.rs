@@ -1,7 +1,7 @@
 //! Inventories made by hand, and plans as text.
 
 use bootenv::domain::{
-    Asked, BeName, BootEnv, Facts, Inventory, MenuState, NextBoot, Sight, SnapName, Snapshot, StoreInfo, Target,
+    Asked, BeName, BootEnv, Facts, Inventory, MenuState, NextBoot, Room, Sight, SnapName, Snapshot, StoreInfo, Target,
 };
 use bootenv::error::Error;
 use bootenv::plan::{Plan, Step};
@@ -83,6 +83,7 @@ pub fn holding(bes: Vec<BootEnv>, default: &str) -> Inventory {
             rollback_takes_later: false,
             properties: false,
             grub_reads: true,
+            room: Room { whole: 255, own: 0, aside: 0, nested: false },
         },
         menu: MenuState {
             entries: bes.iter().rev().map(kernel).collect(),

@@ -74,7 +74,7 @@ fn kernels_are_there_once_per_content_and_only_as_long_as_an_entry_names_them() 
 #[test]
 fn names_that_fat_would_confuse() {
     let lab = new();
-    let long = |c: char| c.to_string().repeat(250);
+    let long = |c: char| c.to_string().repeat(lab.longest_name());
     let names = ["Blue", "blue", "BLUE", "a:b", "a.", "a..conf", &long('n'), &long('N')];
     for name in names {
         lab.bootenv(&["create", name]).ok();

@@ -7,7 +7,7 @@ mod bulk;
 mod read;
 
 use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store, facts};
-use crate::domain::{Facts, StoreInfo};
+use crate::domain::{Facts, NAME_MAX, Room, StoreInfo};
 use crate::error::{Doing, Error, Result};
 use crate::sys::loopdev::LoopDevice;
 use crate::sys::mountinfo::{self, Mount};
@@ -118,6 +118,7 @@ impl Store for Btrfs {
             rollback_takes_later: false,
             properties: false,
             grub_reads: true,
+            room: Room { whole: NAME_MAX, own: 0, aside: 0, nested: false },
         }
     }
 

@@ -15,7 +15,7 @@ mod query;
 mod read;
 
 use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store};
-use crate::domain::{Facts, StoreInfo};
+use crate::domain::{Facts, Room, StoreInfo};
 use crate::error::{Doing, Error, Result};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
@@ -36,6 +36,9 @@ const USER: [&str; 3] = [DESCRIPTION, VERSION, REST];
 
 /// What the names of snapshots begin with that are there only because a BE was made from another BE.
 const OWN_SNAPSHOT: &str = ".bootenv-";
+
+/// The longest name of a dataset or snapshot, with the pool's (`ZFS_MAX_DATASET_NAME_LEN`).
+const LONGEST: usize = 255;
 
 /// A pool, or a dataset of one, with BEs in it.
 pub struct Zfs {
@@ -108,6 +111,12 @@ impl Store for Zfs {
             rollback_takes_later: true,
             properties: true,
             grub_reads: false,
+            room: Room {
+                whole: LONGEST.saturating_sub(self.full(ROOT).len() + 1),
+                own: format!("@{OWN_SNAPSHOT}0123456789abcdef-99").len(),
+                aside: aside(Uuid::nil()).len() - ROOT.len() - 1,
+                nested: true,
+            },
         }
     }
 
