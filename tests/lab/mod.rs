@@ -14,6 +14,7 @@ use std::process::{Command, Output};
 
 mod btrfs;
 pub mod chroot;
+#[cfg(feature = "zfs")]
 mod pool;
 pub mod print;
 pub mod root;
@@ -231,6 +232,7 @@ impl Lab {
         };
         Lab { backend, image, dir, loader }
     }
+            #[cfg(feature = "zfs")]
 
     /// A laboratory with a store that holds the BE `default`, made by `bootenv init` from the small root.
     pub fn new() -> Lab {
@@ -476,5 +478,13 @@ pub fn fingerprint(dir: &Path) -> String {
         "cd '{0}' && find . -xdev -printf '%P %y %m %U %G %T@ %n %l\\n' | sort && find . -xdev -type f -print0 | sort -z | xargs -0r sha256sum && \
          (getfattr -Rhd -m- . 2>/dev/null || true)",
         dir.display()
+/// Runs a program and returns its output; a failure fails the test. In an emulated machine a shell more would be felt.
+#[track_caller]
+pub fn run(program: &str, args: &[&str]) -> String {
+    let ran: Ran = Command::new(program).args(args).output().unwrap().into();
+    assert_eq!(ran.status, 0, "{program} {args:?}\n{}{}", ran.stdout, ran.stderr);
+    ran.stdout
+}
+
     ))
 }

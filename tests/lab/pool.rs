@@ -3,15 +3,41 @@
 //!
 //! A dataset that is mounted is busy, so nothing is mounted while bootenv works on the pool.
 
-use super::{Backend, Kind, mountpoint, root, sh, table, try_sh};
+use super::{Backend, Kind, mountpoint, root, run, table, try_sh};
+use bootenv::sys::zfs::{Limits, List, Lzc, Value};
 use nix::mount::{MsFlags, mount};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// Everything in a pool, with some properties.
+const LIST: &str = r#"
+args = ...
+local found, n = {}, 0
+function tell(name)
+    n = n + 1
+    found[n] = name
+    for _, property in ipairs({PROPERTIES}) do
+        local value = zfs.get_prop(name, property)
+        found[n] = found[n] .. "\t" .. tostring(value == nil and "-" or value)
+    end
+end
+function visit(dataset)
+    tell(dataset)
+    for snapshot in zfs.list.snapshots(dataset) do
+        tell(snapshot)
+    end
+    for child in zfs.list.children(dataset) do
+        visit(child)
+    end
+end
+visit(args["name"])
+return found
+"#;
+
 pub struct Pool {
+    lzc: Lzc,
     name: String,
-    file: PathBuf,
     top: PathBuf,
     clones: Cell<u32>,
 }
@@ -23,13 +49,14 @@ impl Pool {
     /// ZFS say; compression is off, so that a file takes the room that its size says.
     pub fn new(dir: &Path, size: &str) -> Pool {
         let name = format!("lab{}x{}", std::process::id(), POOLS.fetch_add(1, Ordering::Relaxed));
-        let pool = Pool { name, file: dir.join("pool"), top: dir.join("top"), clones: Cell::new(0) };
-        sh(&format!(
-            "truncate -s {size} '{1}' && zpool create -o cachefile=none -O mountpoint=none -O canmount=off \
-             -O acltype=posix -O xattr=sa -O compression=off {0} '{1}'",
-            pool.name,
-            pool.file.display()
-        ));
+        let pool = Pool { lzc: Lzc::open().unwrap(), name, top: dir.join("top"), clones: Cell::new(0) };
+        let file = dir.join("pool");
+        let file = file.to_str().unwrap();
+        run("truncate", &["-s", size, file]);
+        let create = "create -o cachefile=none -O mountpoint=none -O canmount=off -O acltype=posix -O xattr=sa \
+                      -O compression=off";
+        let create: Vec<&str> = create.split_whitespace().chain([pool.name.as_str(), file]).collect();
+        run("zpool", &create);
         pool
     }
 
@@ -62,8 +89,8 @@ impl Pool {
 
     /// The datasets and snapshots that hold files, those that others are mounted in first, with their places.
     fn all(&self) -> Vec<(String, PathBuf)> {
-        let list = sh(&format!("zfs list -Hr -t filesystem,snapshot -o name,canmount -s name {}", self.name));
-        let lines: Vec<(&str, &str)> = list.lines().filter_map(|l| l.split_once('\t')).collect();
+        let list = self.list(&["canmount"]);
+        let lines: Vec<(&str, &str)> = list.iter().filter_map(|l| l.split_once('\t')).collect();
         let off: Vec<&str> = lines.iter().filter(|(_, canmount)| *canmount == "off").map(|(name, _)| *name).collect();
         let mut all = Vec::new();
         for (name, _) in lines {
@@ -80,6 +107,15 @@ impl Pool {
         all
     }
 
+    /// A line for every dataset and snapshot: its name and these properties, with tabs between, as `zfs list` would give them if
+    /// it did not take a process each time.
+    fn list(&self, properties: &[&str]) -> Vec<String> {
+        let program = LIST.replace("PROPERTIES", &format!("{properties:?}").replace(['[', ']'], ""));
+        let args = List::from([("name".to_string(), Value::Text(self.name.clone()))]);
+        let result = self.lzc.program_nosync(&self.name, &program, &args, Limits::default()).unwrap();
+        result["return"].list().unwrap().values().map(|line| line.text().unwrap().to_string()).collect()
+    }
+
     fn mount(&self, name: &str, place: &Path) {
         // In a snapshot of what has been nested later there is no such place.
         if std::fs::create_dir_all(place).is_err() {
@@ -88,6 +124,10 @@ impl Pool {
         mount(Some(name), place, Some("zfs"), MsFlags::empty(), None::<&str>)
             .unwrap_or_else(|e| panic!("mount {name} on {place:?}: {e}"));
     }
+}
+
+fn zfs(args: &[&str]) -> String {
+    run("zfs", args)
 }
 
 impl Backend for Pool {
@@ -119,10 +159,10 @@ impl Backend for Pool {
         for length in depth + 1..parts.len() {
             let between = parts[..length].join("/");
             if try_sh(&format!("zfs list '{between}'")).status != 0 {
-                sh(&format!("zfs create -u -o canmount=off '{between}'"));
+                zfs(&["create", "-u", "-o", "canmount=off", &between]);
             }
         }
-        sh(&format!("zfs create -u -o canmount=noauto '{name}'"));
+        zfs(&["create", "-u", "-o", "canmount=noauto", &name]);
         self.mount(&name, at);
     }
 
@@ -134,32 +174,32 @@ impl Backend for Pool {
         let name = self.dataset(path);
         super::unmount_below(&self.top);
         // A clone of it stays, and takes over what it needs.
-        let clones = sh(&format!("zfs list -Hr -t snapshot -o clones '{name}'"));
+        let clones = zfs(&["list", "-Hr", "-t", "snapshot", "-o", "clones", &name]);
         if let Some(clone) = clones.lines().flat_map(|l| l.split(',')).find(|c| !c.is_empty() && *c != "-") {
-            sh(&format!("zfs promote '{clone}'"));
+            zfs(&["promote", clone]);
         }
-        sh(&format!("zfs destroy -r '{name}'"));
+        zfs(&["destroy", "-r", &name]);
         self.raise();
     }
 
     fn clone_behind(&self, from: &Path, to: &Path) {
         let (from, to) = (self.dataset(from), self.dataset(to));
         if let Some((_, snapshot)) = to.split_once('@') {
-            sh(&format!("zfs snapshot -r '{from}@{snapshot}'"));
+            zfs(&["snapshot", "-r", &format!("{from}@{snapshot}")]);
         } else {
             self.clones.set(self.clones.get() + 1);
             let origin = if from.contains('@') { from } else { format!("{from}@.behind-{}", self.clones.get()) };
             if origin.contains("@.") {
-                sh(&format!("zfs snapshot '{origin}'"));
+                zfs(&["snapshot", &origin]);
             }
-            sh(&format!("zfs clone -u -o canmount=noauto -o mountpoint=/ '{origin}' '{to}'"));
+            zfs(&["clone", "-u", "-o", "canmount=noauto", "-o", "mountpoint=/", &origin, &to]);
         }
         super::unmount_below(&self.top);
         self.raise();
     }
 
     fn make_readonly(&self, path: &Path) {
-        sh(&format!("zfs set -u readonly=on '{}'", self.dataset(path)));
+        zfs(&["set", "-u", "readonly=on", &self.dataset(path)]);
     }
 
     fn mounting(&self, path: &str, at: &Path) -> String {
@@ -178,10 +218,8 @@ impl Backend for Pool {
     fn foreign(&self, name: &str) -> PathBuf {
         assert!(!name.is_empty(), "no system lies in the first dataset of a pool");
         let dataset = self.named(name);
-        sh(&format!(
-            "zfs create -u -o canmount=noauto -o mountpoint=/ '{dataset}' && zpool set bootfs='{dataset}' {}",
-            self.name
-        ));
+        zfs(&["create", "-u", "-o", "canmount=noauto", "-o", "mountpoint=/", &dataset]);
+        run("zpool", &["set", &format!("bootfs={dataset}"), &self.name]);
         self.raise();
         let at = self.top.join(name);
         root::small(&at);
@@ -191,11 +229,10 @@ impl Backend for Pool {
 
     fn datasets(&self) -> Vec<(PathBuf, String)> {
         // Files are counted in the pool only when they are written to it.
-        sh(&format!("zpool sync {}", self.name));
-        let what = "guid,readonly,canmount,mountpoint,org.bootenv:description,org.bootenv:rest";
-        let list = sh(&format!("zfs list -Hpr -t filesystem,snapshot -o name,{what} {}", self.name));
+        self.lzc.sync(&self.name).unwrap();
+        let what = ["guid", "readonly", "canmount", "mountpoint", "org.bootenv:description", "org.bootenv:rest"];
         let mut lines = Vec::new();
-        for line in list.lines() {
+        for line in self.list(&what) {
             let fields: Vec<&str> = line.splitn(6, '\t').collect();
             let [name, guid, readonly, canmount, mountpoint, facts] = fields[..] else { continue };
             // Snapshots that a clone comes from are made and gone with it.

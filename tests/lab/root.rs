@@ -1,14 +1,27 @@
 //! A small root tree with one of everything that a copy can lose.
 
-use super::sh;
+use super::{run, sh};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
-/// Makes it. The kernels in `/boot` are no kernels: nothing boots this root; the machine lane boots real ones.
+/// Makes it, as a copy of one that is made once and kept: in an emulated machine each of its commands takes as long as the copy.
+/// The kernels in `/boot` are no kernels: nothing boots this root; the machine lane boots real ones.
 pub fn small(at: &Path) {
-    sh(&format!(
-        r#"
-set -e
-mkdir -p '{0}' && cd '{0}'
+    let mut hasher = DefaultHasher::new();
+    SCRIPT.hash(&mut hasher);
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("small-root-{:x}", hasher.finish()));
+    if !kept.exists() {
+        let new = tempfile::Builder::new().prefix(super::PREFIX).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let root = new.path().join("root");
+        sh(&format!("set -e; mkdir '{0}'; cd '{0}'; {SCRIPT}", root.display()));
+        // Another thread may have been faster.
+        let _ = std::fs::rename(&root, &kept);
+    }
+    std::fs::create_dir_all(at).unwrap();
+    run("cp", &["-a", kept.join(".").to_str().unwrap(), at.to_str().unwrap()]);
+}
+
+const SCRIPT: &str = r#"
 mkdir -p dev proc sys run mnt sbin lib lib64
 mkdir -p etc usr/bin usr/lib/systemd/system bin boot root tmp var/lib/machines var/lib/dpkg/info var/cache
 mkdir -p var/log/apt var/log/journal var/mail var/spool/cron/crontabs
@@ -30,7 +43,4 @@ python3 -c "import socket; socket.socket(socket.AF_UNIX).bind('var/spool/sock')"
 echo mail > 'var/mail/odd name
 with newline'
 touch -d '2020-02-02 02:02:02.123456789 UTC' var/log/syslog var/log/apt
-"#,
-        at.display()
-    ));
-}
+"#;

@@ -6,7 +6,7 @@
 //! that addresses the whole filesystem by number and not by path.
 
 use crate::lab::chroot::Inside;
-use crate::lab::{Lab, Print, Ran, mounts, sh};
+use crate::lab::{Lab, Print, Ran, mounts, rounds, sh};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -159,7 +159,7 @@ fn spin(stop: &AtomicBool, tries: &Tries, before: &[i32], refused: i32, mut act:
     }
 }
 
-/// Runs `act` in a thread while a BE is mounted, 50 times, and demands that it was tried before and after, and that it never
+/// Runs `act` in a thread while a BE is mounted, up to 50 times, and demands that it was tried before and after, and that it never
 /// ended in any other way than `before` and `refused`.
 fn at_every_instant(before: &[i32], refused: i32, act: impl Fn(&Path) -> std::io::Result<()> + Sync) {
     let lab = Lab::new();
@@ -167,7 +167,7 @@ fn at_every_instant(before: &[i32], refused: i32, act: impl Fn(&Path) -> std::io
     let shared = Print::of(&lab.shared());
     let dir: PathBuf = lab.path("at");
     std::fs::create_dir(&dir).unwrap();
-    for round in 0..50 {
+    for round in 0..rounds(50) {
         let (stop, tries) =
             (AtomicBool::new(false), Tries { before: 0.into(), refused: 0.into(), other: Vec::new().into() });
         std::thread::scope(|scope| {

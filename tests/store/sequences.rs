@@ -2,7 +2,7 @@
 //! every BE and for nothing else, what boots is what was asked for, and an operation on one BE changes no other and no
 //! shared data. Some of the verbs are killed on the way; then the store must be as before or as after.
 
-use crate::lab::{Lab, Print, mounts, one_shots, sh};
+use crate::lab::{Lab, Print, mounts, one_shots, pace, rounds, sh};
 use crate::model::{Boot, Model, Verb};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
@@ -61,7 +61,7 @@ impl std::fmt::Debug for Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    (verb(), prop::option::weighted(0.1, 0..40u64)).prop_map(|(verb, killed)| Step(verb, killed))
+    (verb(), prop::option::weighted(0.1, 0..40 * pace())).prop_map(|(verb, killed)| Step(verb, killed))
 }
 
 /// Every BE and snapshot with what is in it.
@@ -249,7 +249,7 @@ fn random_sequences_of_verbs_do_what_the_model_does() {
     crate::lab::isolate();
     let mut config = ProptestConfig { failure_persistence: None, max_shrink_time: 60_000, ..ProptestConfig::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
-        config.cases = 8;
+        config.cases = rounds(8) as u32;
     }
     proptest!(config, |(steps in prop::collection::vec(step(), 1..45))| play(&steps)?);
 }
