@@ -33,6 +33,10 @@ impl Backend for Image {
         self.image.clone()
     }
 
+    fn make(&self) {
+        sh(&format!("truncate -s 256M '{0}' && mkfs.btrfs -q '{0}'", self.image.display()));
+    }
+
     fn raise(&self) {
         std::fs::create_dir_all(&self.top).unwrap();
         sh(&format!("mount -o loop,subvolid=5 '{}' '{}'", self.image.display(), self.top.display()));
@@ -77,7 +81,7 @@ impl Backend for Image {
     }
 
     fn foreign(&self, name: &str) -> PathBuf {
-        sh(&format!("truncate -s 256M '{0}' && mkfs.btrfs -q '{0}'", self.image.display()));
+        self.make();
         self.raise();
         let at = self.top.join(name);
         if !name.is_empty() {

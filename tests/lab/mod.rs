@@ -142,9 +142,10 @@ pub fn pace() -> u64 {
 #[must_use]
 pub fn only_on(wanted: Kind, why: &str) -> bool {
     if kind() != wanted {
-        // Not println!, which is kept from sight while a test passes.
         use std::io::Write;
-        let _ = writeln!(std::io::stdout(), "skipped: {why}");
+        let current = std::thread::current();
+        // Threads are named after the cases they run. Not println!, which is kept from sight while a test passes.
+        let _ = writeln!(std::io::stdout(), "skipped: {}: {why}", current.name().unwrap_or("?"));
     }
     kind() == wanted
 }
@@ -155,6 +156,9 @@ trait Backend {
 
     /// What `--store` is told.
     fn store(&self) -> PathBuf;
+
+    /// Makes it, empty, if a laboratory begins without.
+    fn make(&self);
 
     /// Mounts the top.
     fn raise(&self);
@@ -228,11 +232,13 @@ impl Lab {
         let image = dir.path().join("lab.img");
         let (backend, loader): (Box<dyn Backend>, _) = match kind() {
             Kind::Btrfs => (Box::new(btrfs::Image::new(&image, dir.path().join("top"))), Loader::Grub),
+            #[cfg(feature = "zfs")]
             Kind::Zfs => (Box::new(pool::Pool::new(dir.path(), size)), Loader::SystemdBoot),
+            #[cfg(not(feature = "zfs"))]
+            Kind::Zfs => panic!("a store of {size} on ZFS: built without the feature `zfs`"),
         };
         Lab { backend, image, dir, loader }
     }
-            #[cfg(feature = "zfs")]
 
     /// A laboratory with a store that holds the BE `default`, made by `bootenv init` from the small root.
     pub fn new() -> Lab {
@@ -273,6 +279,11 @@ impl Lab {
             Kind::Zfs => &[],
         };
         [&["init"], size, &["--from", from.to_str().unwrap()], more].concat()
+    }
+
+    /// Makes the store, with nothing in it.
+    pub fn make(&self) {
+        self.backend.make();
     }
 
     /// Makes the first BE.
@@ -467,6 +478,14 @@ pub fn sh(script: &str) -> String {
     ran.stdout
 }
 
+/// Runs a program and returns its output; a failure fails the test. In an emulated machine a shell more would be felt.
+#[track_caller]
+pub fn run(program: &str, args: &[&str]) -> String {
+    let ran: Ran = Command::new(program).args(args).output().unwrap().into();
+    assert_eq!(ran.status, 0, "{program} {args:?}\n{}{}", ran.stdout, ran.stderr);
+    ran.stdout
+}
+
 /// Runs a shell command.
 pub fn try_sh(script: &str) -> Ran {
     Command::new("bash").args(["-c", script]).output().unwrap().into()
@@ -478,13 +497,5 @@ pub fn fingerprint(dir: &Path) -> String {
         "cd '{0}' && find . -xdev -printf '%P %y %m %U %G %T@ %n %l\\n' | sort && find . -xdev -type f -print0 | sort -z | xargs -0r sha256sum && \
          (getfattr -Rhd -m- . 2>/dev/null || true)",
         dir.display()
-/// Runs a program and returns its output; a failure fails the test. In an emulated machine a shell more would be felt.
-#[track_caller]
-pub fn run(program: &str, args: &[&str]) -> String {
-    let ran: Ran = Command::new(program).args(args).output().unwrap().into();
-    assert_eq!(ran.status, 0, "{program} {args:?}\n{}{}", ran.stdout, ran.stderr);
-    ran.stdout
-}
-
     ))
 }

@@ -139,6 +139,8 @@ impl Backend for Pool {
         PathBuf::from(&self.name)
     }
 
+    fn make(&self) {}
+
     fn raise(&self) {
         std::fs::create_dir_all(&self.top).unwrap();
         mount(Some("top"), &self.top, Some("tmpfs"), MsFlags::empty(), None::<&str>).unwrap();

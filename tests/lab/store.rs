@@ -68,6 +68,17 @@ impl Lab {
         self.top().join("BOOTENV")
     }
 
+    /// The same, where it can be while bootenv works.
+    pub fn home_beside(&self) -> PathBuf {
+        if !self.backend.busy() {
+            return self.home();
+        }
+        let at = self.path("home");
+        std::fs::create_dir_all(&at).unwrap();
+        sh(&self.mounting("BOOTENV", &at));
+        at
+    }
+
     /// Makes a dataset of its own out of a directory of a BE that is missing or empty.
     pub fn nest(&self, be: &str, path: &str) -> PathBuf {
         let full = self.files(be).join(path);

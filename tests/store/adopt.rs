@@ -182,7 +182,8 @@ fn a_root_whose_fstab_does_not_parse_is_not_adopted_and_all_is_as_it_was() {
             ["ROOT", "SHARED", "BOOTENV", ""].iter().any(|o| path == Path::new(o)) || path.starts_with("BOOTENV")
         };
         let before = Print::of(&lab.path("top")).without(own);
-        lab.json(&["init"]).refused(3, &["/etc/fstab line ", "does not parse"]);
+        let line = std::fs::read_to_string(root.join("etc/fstab")).unwrap().lines().count();
+        lab.json(&["init"]).refused(3, &[&format!("/etc/fstab line {line} "), "does not parse"]);
         before.assert_same(&Print::of(&lab.path("top")).without(own), "a refused init changed something");
         // Mended, it works.
         sh(&format!("sed -i /broken/d '{}'", root.join("etc/fstab").display()));

@@ -3,11 +3,8 @@
 //! What runs is the root of a mount namespace: to a process inside, that BE is `/` and the shared dataset is on /var/shared.
 
 use crate::lab::chroot::Inside;
-use crate::lab::{Kind, Lab, Print, kind, mountpoint, only_on};
+use crate::lab::{Kind, Lab, Loader, Print, Ran, kind, mountpoint, one_shots};
 use serde_json::Value;
-
-/// Why a case is skipped on a pool.
-const OWN_ESP: &str = "told a pool, a system on it asks for its own ESP, which this lane has not";
 
 /// A store whose BE `default` runs, with others of every kind beside it.
 fn machine() -> (Lab, Inside) {
@@ -25,6 +22,20 @@ fn machine() -> (Lab, Inside) {
     lab.root("echo new > var/log/arrived");
     let running = lab.running("default");
     (lab, running)
+}
+
+/// Runs a verb inside. Told a pool, a system on it asks for its own ESP, which this lane has not: what needs that is done
+/// from outside, where what runs is in another mount namespace.
+fn work(lab: &Lab, running: &Inside, args: &[&str]) -> Ran {
+    let ran = running.bootenv_on_image(args);
+    match kind() {
+        Kind::Zfs if ran.status != 0 && (ran.stdout.contains("ESP") || ran.stderr.contains("ESP")) => {
+            let outside = lab.path("");
+            let args: Vec<String> = args.iter().map(|a| a.replace("/run/lab/", outside.to_str().unwrap())).collect();
+            lab.bootenv(&args.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+        _ => ran,
+    }
 }
 
 /// Everything that must not change.
@@ -67,12 +78,9 @@ fn what_runs_is_seen_to_run() {
 
 #[test]
 fn no_verb_changes_what_runs() {
-    if !only_on(Kind::Btrfs, OWN_ESP) {
-        return;
-    }
     let (lab, running) = machine();
     let before = Running::of(&lab, &running);
-    for args in [
+    let all = [
         &["list", "-a"][..],
         &["check"],
         &["create"],
@@ -94,8 +102,9 @@ fn no_verb_changes_what_runs() {
         &["create", "default@now"],
         &["destroy", "default@now"],
         &["check", "--repair"],
-    ] {
-        running.bootenv_on_image(args).ok();
+    ];
+    for args in all.into_iter().filter(|args| one_shots() || !args.iter().any(|a| ["-t", "-T"].contains(a))) {
+        work(&lab, &running, args).ok();
         before.assert_same(&Running::of(&lab, &running), &format!("{args:?}"));
     }
 }
@@ -146,12 +155,9 @@ fn where_mounts_spread_a_mount_spreads_whole_and_nothing_else_does() {
 
 #[test]
 fn a_new_root_on_the_store_leaves_what_runs_alone() {
-    if !only_on(Kind::Btrfs, OWN_ESP) {
-        return;
-    }
     let (lab, running) = machine();
     let before = Running::of(&lab, &running);
-    running.bootenv_on_image(&["init", "--from", "/run/lab/root", "--name", "copied"]).ok();
+    work(&lab, &running, &["init", "--from", "/run/lab/root", "--name", "copied"]).ok();
     let after = Running::of(&lab, &running);
     before.files.assert_same(&after.files, "init");
     assert_eq!(before.mounts, after.mounts);
@@ -168,9 +174,7 @@ fn a_new_root_on_the_store_leaves_what_runs_alone() {
 #[test]
 fn what_runs_is_not_destroyed_rolled_back_mounted_or_unmounted() {
     let (lab, running) = machine();
-    if kind() == Kind::Btrfs {
-        running.bootenv_on_image(&["activate", "blue"]).ok();
-    }
+    work(&lab, &running, &["activate", "blue"]).ok();
     let before = (Running::of(&lab, &running), lab.print());
     for (args, status, word) in [
         (&["destroy", "default"][..], 3, "running"),
@@ -194,12 +198,14 @@ fn what_runs_is_not_destroyed_rolled_back_mounted_or_unmounted() {
 
 #[test]
 fn what_runs_can_have_another_name_and_stays_the_same() {
-    if !only_on(Kind::Btrfs, OWN_ESP) {
-        return;
-    }
     let (lab, running) = machine();
+    // What boots next is renamed only where a loader can follow.
+    let due = lab.loader == Loader::Grub;
+    if !due {
+        work(&lab, &running, &["activate", "blue"]).ok();
+    }
     let before = Running::of(&lab, &running);
-    running.bootenv_on_image(&["rename", "default", "first"]).ok();
+    work(&lab, &running, &["rename", "default", "first"]).ok();
     let itself = |p: &std::path::Path| p.as_os_str().is_empty();
     before.files.without(itself).assert_same(&Print::of(&lab.files("first")).without(itself), "rename");
     // The mount table names the subvolume, and so shows its new name; all else is as it was.
@@ -208,7 +214,7 @@ fn what_runs_can_have_another_name_and_stays_the_same() {
     let list = running.bootenv_on_image(&["list", "--json", "first"]).ok().json();
     assert_eq!(
         (&list["boot_environments"][0]["active_now"], &list["boot_environments"][0]["active_on_reboot"]),
-        (&true.into(), &true.into())
+        (&true.into(), &due.into())
     );
     running.bootenv_on_image(&["--json", "destroy", "first"]).refused(3, &["running"]);
 }
@@ -241,11 +247,8 @@ fn without_its_esp_a_machine_says_so_and_changes_nothing() {
 
 #[test]
 fn the_default_source_is_what_runs_and_not_what_boots_next() {
-    if !only_on(Kind::Btrfs, OWN_ESP) {
-        return;
-    }
     let (lab, running) = machine();
-    running.bootenv_on_image(&["activate", "blue"]).ok();
+    work(&lab, &running, &["activate", "blue"]).ok();
     std::fs::write(running.root.join("etc/only-here"), "").unwrap();
     running.bootenv_on_image(&["create", "copy"]).ok();
     assert!(lab.files("copy").join("etc/only-here").exists());

@@ -2,7 +2,7 @@
 //!
 //! For a machine with the OpenZFS module, where the zfs lane runs this program.
 
-use crate::lab::{mounts, sh, try_sh};
+use crate::lab::{self, mounts, only_on, sh, try_sh};
 use bootenv::error::{Error, Kind};
 use bootenv::sys::zfs::{self, Canmount, Dataset, Limits, List, Lzc, Pool, Property, Source, Step, Value};
 use std::collections::BTreeMap;
@@ -21,8 +21,7 @@ struct Tank {
 
 /// A pool, if this machine can have one.
 fn tank(name: &str) -> Option<Tank> {
-    if std::env::var("BOOTENV_TEST_STORE").as_deref() != Ok("zfs") || !std::path::Path::new("/dev/zfs").exists() {
-        eprintln!("skipped: {name} needs the machine of the zfs lane");
+    if !only_on(lab::Kind::Zfs, "what the store on ZFS stands on") {
         return None;
     }
     let dir = tempfile::Builder::new().prefix("bootenv-tank").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
