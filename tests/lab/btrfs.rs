@@ -59,6 +59,10 @@ impl Backend for Image {
         sh(&format!("btrfs -q subvolume delete '{}'", path.display()));
     }
 
+    fn rename_behind(&self, from: &Path, to: &Path) {
+        std::fs::rename(from, to).unwrap();
+    }
+
     fn clone_behind(&self, from: &Path, to: &Path) {
         sh(&format!("btrfs -q subvolume snapshot '{}' '{}'", from.display(), to.display()));
     }

@@ -173,6 +173,8 @@ trait Backend {
 
     fn destroy_behind(&self, path: &Path);
 
+    fn rename_behind(&self, from: &Path, to: &Path);
+
     fn clone_behind(&self, from: &Path, to: &Path);
 
     fn make_readonly(&self, path: &Path);

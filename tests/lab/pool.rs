@@ -184,6 +184,12 @@ impl Backend for Pool {
         self.raise();
     }
 
+    fn rename_behind(&self, from: &Path, to: &Path) {
+        super::unmount_below(&self.top);
+        zfs(&["rename", "-u", &self.dataset(from), &self.dataset(to)]);
+        self.raise();
+    }
+
     fn clone_behind(&self, from: &Path, to: &Path) {
         let (from, to) = (self.dataset(from), self.dataset(to));
         if let Some((_, snapshot)) = to.split_once('@') {

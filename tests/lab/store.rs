@@ -103,6 +103,11 @@ impl Lab {
         self.backend.destroy_behind(path);
     }
 
+    /// Renames a BE without bootenv's knowledge.
+    pub fn rename_behind(&self, from: &str, to: &str) {
+        self.backend.rename_behind(&self.files(from), &self.files(to));
+    }
+
     /// Clones a BE without bootenv's knowledge.
     pub fn clone_behind(&self, from: &Path, to: &Path) {
         self.top();

@@ -1,5 +1,6 @@
 //! What a store should be after a sequence of verbs, decided by rules that fit on two pages.
 
+use crate::lab::{Kind, kind};
 use std::fmt;
 
 /// What a BE or a snapshot holds: the number that was last written into its marker file.
@@ -179,6 +180,7 @@ impl Model {
             Verb::Rename { from, to } => {
                 refuse(self.be(from).is_none(), 4);
                 refuse(from != to && self.be(to).is_some(), 3);
+                refuse(from != to && self.is_due_by_place(from), 3);
                 if refused.is_empty() {
                     new.change(from).name = to.clone();
                     if new.default == *from {
@@ -210,6 +212,9 @@ impl Model {
             Verb::Rollback { be, snap } => {
                 refuse(self.snap(be, snap).is_none(), 4);
                 refuse(self.be(be).is_some_and(|b| b.mounted), 5);
+                let latest = self.be(be).and_then(|b| b.snapshots.last());
+                refuse(kind() == Kind::Zfs && latest.is_some_and(|s| s.name != *snap), 3);
+                refuse(self.is_due_by_place(be), 3);
                 if refused.is_empty() {
                     let at = new.bes.iter().position(|b| b.name == *be).unwrap();
                     // It is a new one as far as age goes.
@@ -275,6 +280,11 @@ impl Model {
             Verb::WriteShared | Verb::Repair => {}
         }
         if refused.is_empty() { Ok(new) } else { Err(refused) }
+    }
+
+    /// Whether it boots next, and nothing could tell the boot loader in time where it has gone.
+    fn is_due_by_place(&self, name: &str) -> bool {
+        kind() == Kind::Zfs && (self.default == name || self.once.as_deref() == Some(name))
     }
 
     fn boot(&mut self, name: &str, boot: Boot) {

@@ -1,6 +1,6 @@
 //! What people and other tools leave in a store: told, left alone, and never in the way of what is in order.
 
-use crate::lab::{Kind, Lab, Print, kind, one_shots, only_on, sh};
+use crate::lab::{Kind, Lab, Loader, Print, kind, one_shots, only_on, sh};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -131,13 +131,15 @@ fn a_be_that_was_deleted_behind_our_back() {
     lab.destroy_behind(&lab.files("blue"));
     lab.destroy_behind(&lab.files("green"));
     assert_eq!(lab.names(), ["default"]);
-    // `list` shows what the next boot will do: the entry of what is gone is passed over.
+    // `list` shows what the next boot will do: the entry of what is gone is passed over, by a loader that can see that.
+    let passed_over = lab.loader == Loader::Grub;
     assert_eq!(
         (&lab.be("default")["active_on_reboot"], &lab.be("default")["active_once"]),
-        (&true.into(), &false.into())
+        (&passed_over.into(), &false.into())
     );
     let told = attention(&lab);
-    assert!(told.contains("the menu names blue") && told.contains("blue@then"), "{told}");
+    // In a pool the snapshots of what is gone are gone too.
+    assert!(told.contains("the menu names blue") && told.contains("blue@then") == (kind() == Kind::Btrfs), "{told}");
     for args in [
         &["activate", "blue"][..],
         &["destroy", "blue"],
@@ -183,7 +185,7 @@ fn a_be_that_was_made_behind_our_back_is_one_after_a_repair() {
 fn a_be_that_was_renamed_behind_our_back_is_found_by_its_new_name() {
     let lab = Lab::new();
     lab.bootenv(&["create", "-d", "text", "blue"]).ok();
-    std::fs::rename(lab.files("blue"), lab.files("azure")).unwrap();
+    lab.rename_behind("blue", "azure");
     assert_eq!(lab.be("azure")["description"], "text");
     lab.bootenv(&["check", "--repair"]).ok();
     assert_eq!(lab.entry("azure").unwrap().path, "ROOT/azure");
