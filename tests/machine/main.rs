@@ -12,6 +12,8 @@ mod recipe;
 mod rig;
 mod switching;
 mod systemd_boot;
+#[allow(dead_code)] // the zfs lane's
+mod table;
 
 use std::time::Duration;
 

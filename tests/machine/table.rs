@@ -3,12 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// Case to `ok`, `FAILED`, `ignored` or `skipped: WHY`.
+/// Case to its end, in a word, and why if it was skipped.
 #[derive(Default)]
 pub struct Outcomes {
-    cases: BTreeMap<String, String>,
-    /// The case whose end has not been read yet.
-    open: Option<String>,
+    cases: BTreeMap<String, (&'static str, String)>,
 }
 
 impl Outcomes {
@@ -18,38 +16,76 @@ impl Outcomes {
         outcomes
     }
 
-    /// Reads a line. What a case prints stands between its name and its end.
+    /// Reads a line. With several threads they come in any order: a case that is skipped says so in a line with its name,
+    /// before it ends well.
     pub fn read(&mut self, line: &str) {
-        let mut rest = line;
-        if let Some((name, said)) = line.strip_prefix("test ").and_then(|l| l.split_once(" ... ")) {
-            self.open = Some(name.to_string());
-            rest = said;
-        }
-        let Some(name) = &self.open else { return };
-        let ends = ["ok", "FAILED", "ignored"].into_iter().find(|end| rest == *end || rest.starts_with("ignored,"));
-        if rest.starts_with("skipped: ") {
-            self.cases.insert(name.clone(), rest.to_string());
-        } else if let Some(end) = ends {
-            // A case that was skipped ends well.
-            let skipped = end == "ok" && self.cases.get(name).is_some_and(|o| o.starts_with("skipped"));
-            if !skipped {
-                self.cases.insert(name.clone(), end.to_string());
+        if let Some((name, why)) = line.strip_prefix("skipped: ").and_then(|l| l.split_once(": ")) {
+            self.cases.insert(name.to_string(), ("skipped", why.to_string()));
+        } else if let Some((name, said)) = line.strip_prefix("test ").and_then(|l| l.split_once(" ... ")) {
+            let ends = ["ok", "FAILED", "ignored"];
+            let end = ends.into_iter().find(|end| said.split(',').next() == Some(end));
+            match (end, self.cases.get(name)) {
+                (None, _) | (Some("ok"), Some(_)) => {}
+                (Some(end), _) => drop(self.cases.insert(name.to_string(), (end, String::new()))),
             }
-            self.open = None;
         }
     }
 }
 
-/// A line for every case: its name, and what became of it on Btrfs and on ZFS.
-pub fn table(btrfs: &Outcomes, zfs: &Outcomes) -> String {
-    let width = zfs.cases.keys().map(String::len).max().unwrap_or(0).max(4);
-    let mut text = format!("{:width$}  {:8}  ZFS\n", "case", "Btrfs");
-    let said = |outcomes: &Outcomes, case: &String| outcomes.cases.get(case).cloned().unwrap_or("-".into());
-    for (case, outcome) in &zfs.cases {
-        writeln!(text, "{case:width$}  {:8}  {outcome}", said(btrfs, case)).unwrap();
+/// A line for every case of either store: its name, what became of it on Btrfs and on ZFS, and why it was skipped. Then, for
+/// each store, how many there are of what. And whether no case failed, and none is missing that the other store has.
+pub fn table(btrfs: &Outcomes, zfs: &Outcomes) -> (String, bool) {
+    let mut names: Vec<&String> = btrfs.cases.keys().chain(zfs.cases.keys()).collect();
+    names.sort();
+    names.dedup();
+    let width = names.iter().map(|n| n.len()).max().unwrap_or(0);
+    let mut text = format!("{:width$}  Btrfs    ZFS\n", "case");
+    let mut counts: [BTreeMap<&str, usize>; 2] = Default::default();
+    for name in names {
+        let [(on_btrfs, why_not_btrfs), (on_zfs, why_not_zfs)] =
+            [btrfs, zfs].map(|outcomes| outcomes.cases.get(name).cloned().unwrap_or(("missing", String::new())));
+        let why = [why_not_btrfs, why_not_zfs].concat();
+        let line = format!("{name:width$}  {on_btrfs:7}  {on_zfs:7}  {why}");
+        writeln!(text, "{}", line.trim_end()).unwrap();
+        for (count, end) in counts.iter_mut().zip([on_btrfs, on_zfs]) {
+            *count.entry(end).or_default() += 1;
+        }
     }
-    let count = |what: &str| zfs.cases.values().filter(|o| o.starts_with(what)).count();
-    let (ok, skipped, failed) = (count("ok"), count("skipped"), count("FAILED"));
-    writeln!(text, "on ZFS: {ok} passed, {skipped} skipped, {failed} failed").unwrap();
-    text
+    for (store, count) in ["Btrfs", "ZFS"].iter().zip(&counts) {
+        let of = |end| count.get(end).copied().unwrap_or(0);
+        let ends = ["ok", "skipped", "ignored", "FAILED", "missing"].map(|end| format!("{} {end}", of(end)));
+        writeln!(text, "on {store}: {}", ends.join(", ")).unwrap();
+    }
+    let whole = !counts.iter().any(|count| count.contains_key("FAILED") || count.contains_key("missing"));
+    (text, whole)
+}
+
+#[test]
+fn a_line_for_every_case_and_a_column_for_each_store() {
+    let btrfs = "running 4 tests\ntest a::works ... ok\nskipped: z::low: no pool here\ntest z::low ... ok\n\
+                 test a::long has been running for over 60 seconds\ntest told ... ignored, run by others\ntest a::long ... ok\n\
+                 test result: ok. 4 passed; 0 failed; 1 ignored";
+    let zfs = "skipped: a::works: GRUB reads no pool: ever\ntest told ... ignored, run by others\ntest z::low ... ok\n\
+               test a::works ... ok\ntest a::long ... ok\n";
+    let (text, whole) = table(&Outcomes::of(btrfs), &Outcomes::of(zfs));
+    let expected = "case      Btrfs    ZFS\n\
+                    a::long   ok       ok\n\
+                    a::works  ok       skipped  GRUB reads no pool: ever\n\
+                    told      ignored  ignored\n\
+                    z::low    skipped  ok       no pool here\n\
+                    on Btrfs: 2 ok, 1 skipped, 1 ignored, 0 FAILED, 0 missing\n\
+                    on ZFS: 2 ok, 1 skipped, 1 ignored, 0 FAILED, 0 missing\n";
+    assert_eq!((text.as_str(), whole), (expected, true));
+}
+
+#[test]
+fn what_failed_or_was_never_run_shows() {
+    let good = Outcomes::of("test a ... ok\ntest b ... ok\n");
+    for (bad, word) in [("test a ... ok\ntest b ... FAILED\n", "FAILED"), ("test a ... ok\ntest b has been", "missing")]
+    {
+        let bad = Outcomes::of(bad);
+        for (text, whole) in [table(&bad, &good), table(&good, &bad)] {
+            assert!(!whole && text.contains(&format!("1 {word}")), "{text}");
+        }
+    }
 }
