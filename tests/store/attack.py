@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 """A root process inside an alternate root that tries to write to the shared data, in every way it can think of.
 
-    attack.py names GROUP          the names of the attacks of a group, one per line
-    attack.py run GROUP [NAME]     runs them, or one, and prints NAME TAB OUTCOME for each: `done`, or the errno's name
+    attack.py names GROUP STORE          the names of the attacks of a group on a kind of store, one per line
+    attack.py prepare GROUP STORE DIR    makes what they attack below DIR, and prints the names of those that want `nested`
+    attack.py run GROUP STORE [NAME]     runs them, or one, and prints NAME TAB OUTCOME for each: `done`, or the errno's name
 
 Each attack has a directory of its own below /var/log/attacked, with `file`, `dir/`, `upper/`, `work/`, `full/file` and
-`full/same` (alike, 8 KiB), `link` (a symlink to `file`) and `nested` (a dataset of its own) in it. It runs in a child
-process, and is over when it returns (then it has written) or fails. Groups:
+`full/same` (alike, 8 KiB), `link` (a symlink to `file`) and, where it is one that wants it, `nested` (a dataset of its own) in it. It
+runs in a child process, and is over when it returns (then it has written) or fails. Groups:
 
     write    through the mount as it is
     escape   make the mount writable, or get at a copy of it that is, then write
@@ -17,14 +18,17 @@ import ctypes, errno, fcntl, mmap, os, shutil, socket, stat, struct, subprocess,
 BASE = "/var/log/attacked/"
 libc = ctypes.CDLL(None, use_errno=True)
 GROUPS = {"write": {}, "escape": {}, "beyond": {}}
+STORE = sys.argv[3]
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 MS_RDONLY, MS_REMOUNT, MS_BIND, MS_MOVE, MS_REC, MS_PRIVATE = 1, 32, 4096, 8192, 16384, 1 << 18
 CLONE_NEWNS = 0x20000
 
 
-def attack(group):
+def attack(group, store=None, nested=False):
     def keep(function):
-        GROUPS[group][function.__name__] = function
+        if store is None or store == STORE:
+            GROUPS[group][function.__name__] = function
+            function.nested = nested
         return function
     return keep
 
@@ -170,7 +174,7 @@ def copy_into(d):
 def send_into(d): os.sendfile(os.open(d + "file", os.O_RDWR), os.open("/etc/os-release", os.O_RDONLY), 0, 4)
 @attack("write")
 def share_blocks_into(d): fcntl.ioctl(os.open(d + "file", os.O_RDWR), 0x40049409, os.open(d + "full/file", os.O_RDONLY))
-@attack("write")
+@attack("write", "btrfs")
 def share_blocks_into_an_open_file(d):
     # Deduplication, which asks for less than a file opened for writing.
     source, target = os.open(d + "full/file", os.O_RDONLY), os.open(d + "full/same", os.O_RDONLY)
@@ -181,23 +185,23 @@ def share_blocks_into_an_open_file(d):
 @attack("write")
 def set_flags(d):
     fd = os.open(d + "file", os.O_RDONLY)
-    fcntl.ioctl(fd, 0x40086602, struct.pack("l", 0x80))
+    fcntl.ioctl(fd, 0x40086602, struct.pack("l", 0x40))
 @attack("write")
 def write_under_a_lock(d):
     fd = os.open(d + "file", os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     write(d + "file", 0)
-@attack("write")
+@attack("write", "btrfs")
 def make_a_dataset(d): ioctl(os.open(d, os.O_RDONLY), 0x5000940E, bytearray(struct.pack("=q4088s", 0, b"new")))
-@attack("write")
+@attack("write", "btrfs", nested=True)
 def clone_a_dataset_into(d):
     source = os.open(d + "nested", os.O_RDONLY)
     ioctl(os.open(d, os.O_RDONLY), 0x50009417, bytearray(struct.pack("=qQQ32x4040s", source, 0, 0, b"new")))
-@attack("write")
+@attack("write", "btrfs", nested=True)
 def destroy_a_dataset(d): ioctl(os.open(d, os.O_RDONLY), 0x5000940F, bytearray(struct.pack("=q4088s", 0, b"nested")))
-@attack("write")
+@attack("write", "btrfs", nested=True)
 def make_a_dataset_read_only(d): fcntl.ioctl(os.open(d + "nested", os.O_RDONLY), 0x4008941A, struct.pack("Q", 2))
-@attack("write")
+@attack("write", "btrfs")
 def defragment(d): fcntl.ioctl(os.open(d + "file", os.O_RDWR), 0x50009402)
 @attack("write")
 def as_upper_layer_of_an_overlay(d):
@@ -325,23 +329,33 @@ def through_pivot_root(d):
 def device():
     return os.stat("/").st_dev, next(l.split(" - ")[1].split()[1] for l in open("/proc/self/mountinfo") if l.split()[4] == "/")
 
-@attack("beyond")
+def shared():
+    return next(l.split(" - ")[1].split()[1] for l in open("/proc/self/mountinfo") if l.split()[4] == "/var/shared")
+
+@attack("beyond", "btrfs")
 def open_the_block_device(d): os.close(os.open(device()[1], os.O_RDWR))
-@attack("beyond")
+@attack("beyond", "btrfs")
 def mount_the_device_again(d):
     own_namespace()
     mount(device()[1], "/mnt", 0, "btrfs", "subvol=SHARED")
     write(d.replace("/var/log/", "/mnt/log/") + "new")
-@attack("beyond")
+@attack("beyond", "btrfs")
 def by_file_handle_through_the_bes_own_mount(d):
     handle = ctypes.create_string_buffer(struct.pack("Ii", 128, 0) + bytes(128))
     check(libc.name_to_handle_at(AT_FDCWD, (d + "file").encode(), handle, ctypes.byref(ctypes.c_int()), 0))
     fd = check(libc.open_by_handle_at(os.open("/", os.O_RDONLY), handle, os.O_WRONLY))
     os.write(fd, b"XXXX")
-@attack("beyond")
+@attack("beyond", "btrfs", nested=True)
 def destroy_a_dataset_by_its_number(d):
     number = struct.unpack("=Q", ioctl_lookup(os.open(d + "nested", os.O_RDONLY)))[0]
     ioctl(os.open("/", os.O_RDONLY), 0x5000943F, bytearray(struct.pack("=qQQ32xQ4032x", 0, 0, 16, number)))
+@attack("beyond", "zfs")
+def mount_the_dataset_again(d):
+    own_namespace()
+    mount(shared(), "/mnt", 0, "zfs")
+    write(d.replace("/var/log/", "/mnt/log/") + "new")
+@attack("beyond", "zfs")
+def change_the_dataset_by_its_name(d): subprocess.run(["zfs", "set", "org.attack:was=here", shared()], check=True, stderr=subprocess.DEVNULL)
 @attack("beyond")
 def leave_the_root(d):
     # The classic: a directory outside the new root is above it.
@@ -383,7 +397,19 @@ def run(name, function):
     return outcome
 
 
+def prepare(name, function, base):
+    d = f"{base}/{name}/"
+    for inner in ("dir", "full", "upper", "work"): os.makedirs(d + inner)
+    for path, text in (("file", b"here\n"), ("full/file", bytes(8192)), ("full/same", bytes(8192))):
+        with open(d + path, "wb") as out: out.write(text)
+    os.symlink("file", d + "link")
+    os.setxattr(d + "file", "user.kept", b"x")
+    if function.nested: print(name)
+
+
 if __name__ == "__main__":
-    for name, function in GROUPS[sys.argv[2]].items():
-        if len(sys.argv) > 3 and sys.argv[3] != name: continue
-        print(name if sys.argv[1] == "names" else f"{name}\t{run(name, function)}", flush=True)
+    verb, group, argument = sys.argv[1], sys.argv[2], (sys.argv[4:] or [None])[0]
+    for name, function in GROUPS[group].items():
+        if verb == "names": print(name)
+        elif verb == "prepare": prepare(name, function, argument)
+        elif argument in (None, name): print(f"{name}\t{run(name, function)}", flush=True)

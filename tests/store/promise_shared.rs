@@ -6,29 +6,33 @@
 //! that addresses the whole filesystem by number and not by path.
 
 use crate::lab::chroot::Inside;
-use crate::lab::{Lab, Print, Ran, mounts, rounds, sh};
+use crate::lab::{Kind, Lab, Print, Ran, kind, mounts, rounds, sh};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/store/attack.py");
 
+/// What the script calls the store.
+fn store() -> &'static str {
+    match kind() {
+        Kind::Btrfs => "btrfs",
+        Kind::Zfs => "zfs",
+    }
+}
+
 fn attacks(group: &str) -> Vec<String> {
-    sh(&format!("python3 '{SCRIPT}' names {group}")).lines().map(str::to_string).collect()
+    crate::lab::run("python3", &[SCRIPT, "names", group, store()]).lines().map(str::to_string).collect()
 }
 
 /// A BE `blue` to be mounted, and shared data with something to attack for every attack.
 fn fixture(group: &str) -> Lab {
     let lab = Lab::new();
     lab.bootenv(&["create", "blue"]).ok();
-    for name in attacks(group) {
-        let dir = lab.shared().join("log/attacked").join(&name);
-        sh(&format!(
-            "mkdir -p '{0}' && cd '{0}' && mkdir dir full upper work && echo here > file && ln -s file link && setfattr -n user.kept -v x file && \
-             head -c 8192 /dev/zero > full/file && cp --reflink=never full/file full/same",
-            dir.display()
-        ));
-        lab.nest_at(&dir.join("nested"), "");
+    let dir = lab.shared().join("log/attacked");
+    let nested = crate::lab::run("python3", &[SCRIPT, "prepare", group, store(), dir.to_str().unwrap()]);
+    for name in nested.lines() {
+        lab.nest_at(&dir.join(name).join("nested"), "");
     }
     sh(&format!("sync -f '{}'", lab.top().display()));
     lab
@@ -38,7 +42,8 @@ fn fixture(group: &str) -> Lab {
 fn run(inside: &Inside, which: &[&str]) -> BTreeMap<String, String> {
     std::fs::copy(SCRIPT, inside.root.join("run/attack.py")).unwrap();
     let mut command = inside.command("/usr/bin/python3");
-    let ran: Ran = command.args(["/run/attack.py", "run"]).args(which).output().unwrap().into();
+    let (group, one) = which.split_first().unwrap();
+    let ran: Ran = command.args(["/run/attack.py", "run", group, store()]).args(one).output().unwrap().into();
     let ran = ran.ok();
     let outcomes: BTreeMap<String, String> =
         ran.stdout.lines().map(|l| l.split_once('\t').unwrap()).map(|(n, o)| (n.to_string(), o.to_string())).collect();
