@@ -321,24 +321,23 @@ impl Store for Zfs {
     }
 
     fn make_layout(&self) -> Result<()> {
+        // With their first instant, so that there is none at which one is there without.
+        let with_acls = |own: [Property<'static>; 2]| [own, KEEPS_ACLS].concat();
         let root = self.full(ROOT);
         if !self.lzc.exists(&root)? {
-            self.lzc.create(&root, &[Property::Canmount(Canmount::Off), Property::Mountpoint("none")])?;
-            keep_acls(&root)?;
+            let own = [Property::Canmount(Canmount::Off), Property::Mountpoint("none")];
+            self.lzc.create(&root, &with_acls(own))?;
         }
         self.make_home()?;
         if self.taken(SHARED)? {
             return Ok(());
         }
-        self.create(SHARED)?;
-        keep_acls(&self.full(SHARED))
+        self.lzc.create(&self.full(SHARED), &with_acls(self.born(SHARED)))
     }
 }
 
 /// A Linux root has ACLs (the journal's, for one), which a dataset keeps only if it is told so.
-fn keep_acls(dataset: &str) -> Result<()> {
-    zfs::set_native(dataset, &[("acltype", "posix"), ("xattr", "sa")])
-}
+const KEEPS_ACLS: [Property<'static>; 2] = [Property::PosixAcls, Property::XattrsInInodes];
 
 /// Where the BE with this identity waits while it is exchanged.
 fn aside(was: Uuid) -> String {

@@ -36,6 +36,10 @@ pub enum Property<'a> {
     Mountpoint(&'a str),
     /// `readonly`
     Readonly(bool),
+    /// `acltype=posix`
+    PosixAcls,
+    /// `xattr=sa`
+    XattrsInInodes,
     /// A user property (`org.bootenv:description`: lower case, digits, `:+._-`, at most 255 bytes) with a value of up to
     /// 8191 bytes, which is written encoded ([`encode`]).
     User(&'a str, &'a str),
@@ -50,6 +54,9 @@ impl Property<'_> {
             Property::Canmount(canmount) => ("canmount".to_string(), Value::Unsigned(*canmount as u64)),
             Property::Mountpoint(path) => ("mountpoint".to_string(), Value::Text(path.to_string())),
             Property::Readonly(readonly) => ("readonly".to_string(), Value::Unsigned((*readonly).into())),
+            // Of zfs_acltype_t: off, posix; of zfs_xattr_type_t: off, dir, sa.
+            Property::PosixAcls => ("acltype".to_string(), Value::Unsigned(1)),
+            Property::XattrsInInodes => ("xattr".to_string(), Value::Unsigned(2)),
             Property::User(name, value) => (name.to_string(), Value::Text(encode(value))),
             Property::Foreign(name, value) => (name.to_string(), Value::Text(value.to_string())),
         };
