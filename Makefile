@@ -1,5 +1,5 @@
 # Targets for people; the work is in tests/ and cargo.
-.PHONY: all build demo test lint pure store crash zfs machine bench install uninstall deps
+.PHONY: all build demo test lint pure store crash crash-zfs zfs machine bench install uninstall deps
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -31,7 +31,7 @@ test:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
 	@tests/run-lanes lint pure store crash machine
 
-lint pure store crash zfs machine:
+lint pure store crash crash-zfs zfs machine:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
 	@tests/run-lanes $@
 

@@ -1,19 +1,20 @@
 //! One case for every verb that changes something.
 
 use super::{Case, check};
-use crate::lab::{Lab, Loader, sh};
+use crate::lab::{Kind, Lab, Loader, only_on, sh};
 
 macro_rules! cases {
-    ($loader:expr; $($test:ident: prepare $prepare:expr, script $script:literal, verb $verb:expr;)*) => {
+    ($loader:expr, $only:expr; $($test:ident: prepare $prepare:expr, script $script:literal, verb $verb:expr;)*) => {
         $(#[test]
         fn $test() {
-            check(&Case { name: stringify!($test), loader: $loader, prepare: $prepare, script: $script, verb: $verb });
+            let (name, loader, only) = (stringify!($test), $loader, $only);
+            check(&Case { name, loader, only, prepare: $prepare, script: $script, verb: $verb });
         })*
     };
 }
 
 cases! {
-    Loader::Grub;
+    Loader::Grub, Some((Kind::Btrfs, "GRUB reads no pool"));
     create: prepare &[], script "", verb &["create", "-d", "text", "blue"];
     create_and_activate: prepare &[], script "", verb &["create", "-a", "blue"];
     create_once_from_snapshot: prepare &[&["create", "default@one"]], script "echo two > ROOT/default/marker", verb &["create", "-t", "-e", "default@one", "blue"];
@@ -39,7 +40,13 @@ mod systemd_boot {
     use super::*;
 
     cases! {
-        Loader::SystemdBoot;
+        Loader::SystemdBoot, Some((Kind::Btrfs, "what is due is not moved on a pool, which has no name for it but its place"));
+        rename_default: prepare &[&["create", "default@one"], &["create", "other"]], script "", verb &["rename", "default", "blue"];
+        rollback_default: prepare &[&["describe", "default", "x"], &["create", "default@one"]], script "echo two > ROOT/default/marker; echo two > ROOT/default/var/lib/machines/marker", verb &["rollback", "default@one"];
+    }
+
+    cases! {
+        Loader::SystemdBoot, None;
         create: prepare &[], script "", verb &["create", "-d", "text", "blue"];
         create_and_activate: prepare &[], script "", verb &["create", "-a", "blue"];
         activate: prepare &[&["create", "blue"]], script "", verb &["activate", "blue"];
@@ -47,17 +54,37 @@ mod systemd_boot {
         activate_with_another_kernel: prepare &[&["create", "blue"]], script "cd ROOT/blue/boot; echo new > vmlinuz-6.13.0-amd64; echo new > initrd.img-6.13.0-amd64", verb &["activate", "blue"];
         describe: prepare &[&["create", "-d", "old", "blue"]], script "", verb &["describe", "blue", "new"];
         destroy: prepare &[&["create", "-d", "x", "blue"]], script "", verb &["destroy", "blue"];
-        rename_default: prepare &[&["create", "default@one"], &["create", "other"]], script "", verb &["rename", "default", "blue"];
         rename_another: prepare &[&["create", "-d", "x", "blue"]], script "", verb &["rename", "blue", "Blue"];
-        rollback_default: prepare &[&["describe", "default", "x"], &["create", "default@one"]], script "echo two > ROOT/default/marker; echo two > ROOT/default/var/lib/machines/marker", verb &["rollback", "default@one"];
         rollback_another_to_another_kernel: prepare &[&["create", "blue"], &["create", "blue@one"]], script "echo new > ROOT/blue/boot/initrd.img-6.12.1-amd64; echo two > ROOT/blue/marker", verb &["rollback", "blue@one"];
         check_repair: prepare &[&["create", "blue"], &["activate", "blue"]], script "rm BOOTENV/esp/loader/entries/*-default.conf", verb &["check", "--repair"];
+    }
+}
+
+/// What is there on a pool alone, and what the loader has no part in.
+mod on_a_pool {
+    use super::*;
+
+    cases! {
+        Loader::SystemdBoot, Some((Kind::Zfs, "a pool's own"));
+        create_with_properties: prepare &[], script "", verb &["create", "-d", "text", "-o", "atime=off", "-o", "compression=lz4", "blue"];
+        create_from_snapshot: prepare &[&["create", "default@one"]], script "echo two > ROOT/default/marker", verb &["create", "-e", "default@one", "blue"];
+        create_snapshot: prepare &[], script "", verb &["create", "-d", "text", "default@one"];
+        describe_snapshot: prepare &[&["create", "default@one"]], script "", verb &["describe", "default@one", "new"];
+        destroy_promoting: prepare &[&["create", "-a", "blue"], &["create", "-e", "default", "green"], &["create", "-e", "blue", "red"]], script "", verb &["destroy", "default"];
+        destroy_with_snapshots: prepare &[&["create", "blue"], &["create", "blue@one"], &["create", "-d", "x", "blue@two"]], script "", verb &["destroy", "-s", "blue"];
+        destroy_with_origin: prepare &[&["create", "default@one"], &["create", "-e", "default@one", "blue"]], script "", verb &["destroy", "-o", "blue"];
+        destroy_snapshot: prepare &[&["create", "default@one"]], script "", verb &["destroy", "default@one"];
+        rename_with_snapshots: prepare &[&["create", "-d", "x", "blue"], &["create", "-d", "y", "blue@one"]], script "", verb &["rename", "blue", "green"];
+        rollback_another: prepare &[&["create", "-d", "x", "blue"], &["create", "blue@one"]], script "echo two > ROOT/blue/marker; echo two > ROOT/blue/var/lib/machines/marker", verb &["rollback", "blue@one"];
     }
 }
 
 /// A new image is there whole or not at all, and the next try is not in the way of the last.
 #[test]
 fn init_of_an_image() {
+    if !only_on(Kind::Btrfs, "a pool is there before") {
+        return;
+    }
     let lab = Lab::empty();
     let root = lab.path("root");
     crate::lab::root::small(&root);
@@ -88,6 +115,9 @@ fn init_of_an_image() {
 /// Adopting a root that is there: it stays as it is at every instant.
 #[test]
 fn init_adopting() {
+    if !only_on(Kind::Btrfs, "copies the image") {
+        return;
+    }
     let lab = Lab::empty();
     let image = lab.image.display().to_string();
     let top = lab.path("top");

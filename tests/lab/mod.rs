@@ -20,6 +20,7 @@ pub mod print;
 pub mod root;
 pub mod store;
 pub mod systemd_boot;
+pub mod writes;
 
 pub use print::Print;
 
@@ -142,12 +143,17 @@ pub fn pace() -> u64 {
 #[must_use]
 pub fn only_on(wanted: Kind, why: &str) -> bool {
     if kind() != wanted {
-        use std::io::Write;
-        let current = std::thread::current();
-        // Threads are named after the cases they run. Not println!, which is kept from sight while a test passes.
-        let _ = writeln!(std::io::stdout(), "skipped: {}: {why}", current.name().unwrap_or("?"));
+        skipped(why);
     }
     kind() == wanted
+}
+
+/// Says that the case does not run, and why.
+pub fn skipped(why: &str) {
+    use std::io::Write;
+    let current = std::thread::current();
+    // Threads are named after the cases they run. Not println!, which is kept from sight while a test passes.
+    let _ = writeln!(std::io::stdout(), "skipped: {}: {why}", current.name().unwrap_or("?"));
 }
 
 /// What is different from store to store.
@@ -240,6 +246,18 @@ impl Lab {
             Kind::Zfs => panic!("a store of {size} on ZFS: built without the feature `zfs`"),
         };
         Lab { backend, image, dir, loader }
+    }
+
+    /// A laboratory with the BE `default` in a pool on a disk of the caller's.
+    #[cfg(feature = "zfs")]
+    pub fn on_disk(disk: &Path) -> Lab {
+        isolate();
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let backend = Box::new(pool::Pool::on(dir.path(), disk));
+        let lab = Lab { backend, image: disk.to_path_buf(), dir, loader: Loader::SystemdBoot };
+        let root = lab.root("");
+        lab.init(&root, &["--loader", lab.loader.name()]).ok();
+        lab
     }
 
     /// A laboratory with a store that holds the BE `default`, made by `bootenv init` from the small root.

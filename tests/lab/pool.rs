@@ -45,17 +45,21 @@ pub struct Pool {
 static POOLS: AtomicU32 = AtomicU32::new(0);
 
 impl Pool {
-    /// Makes an empty one. What a root needs that Linux does not have by default on ZFS (ACLs) is on, as guides to a root on
-    /// ZFS say; compression is off, so that a file takes the room that its size says.
+    /// Makes an empty one on a sparse file.
     pub fn new(dir: &Path, size: &str) -> Pool {
+        let file = dir.join("pool");
+        run("truncate", &["-s", size, file.to_str().unwrap()]);
+        Pool::on(dir, &file)
+    }
+
+    /// Makes an empty one on a file or a disk. What a root needs that Linux does not have by default on ZFS (ACLs) is on, as
+    /// guides to a root on ZFS say; compression is off, so that a file takes the room that its size says.
+    pub fn on(dir: &Path, vdev: &Path) -> Pool {
         let name = format!("lab{}x{}", std::process::id(), POOLS.fetch_add(1, Ordering::Relaxed));
         let pool = Pool { lzc: Lzc::open().unwrap(), name, top: dir.join("top"), clones: Cell::new(0) };
-        let file = dir.join("pool");
-        let file = file.to_str().unwrap();
-        run("truncate", &["-s", size, file]);
         let create = "create -o cachefile=none -O mountpoint=none -O canmount=off -O acltype=posix -O xattr=sa \
                       -O compression=off";
-        let create: Vec<&str> = create.split_whitespace().chain([pool.name.as_str(), file]).collect();
+        let create: Vec<&str> = create.split_whitespace().chain([pool.name.as_str(), vdev.to_str().unwrap()]).collect();
         run("zpool", &create);
         pool
     }
@@ -258,6 +262,9 @@ impl Backend for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if try_sh(&format!("zpool list {}", self.name)).status != 0 {
+            return;
+        }
         // What another thread has forked may still hold a mount.
         for _ in 0..20 {
             if try_sh(&format!("zpool destroy -f {}", self.name)).status == 0 {

@@ -156,6 +156,14 @@ impl<'disk> Machine<'disk> {
         self.wait_boot_since(started);
     }
 
+    /// Runs a command that ends in a reset, after which the machine stays off.
+    pub fn off_by_reset(mut self, command: &str) {
+        self.send("RUN", command, self.options.command);
+        let until = Instant::now() + self.options.command;
+        while !matches!(self.next_event(until, "a reset"), Event::Ended { reset: true }) {}
+        self.qemu.lock().unwrap().wait().unwrap();
+    }
+
     /// Runs a command that ends in a soft-reboot or anything else that starts a new agent under the same kernel.
     pub fn expect_new_agent_by(&mut self, command: &str) {
         let started = Instant::now();

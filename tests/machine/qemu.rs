@@ -32,6 +32,17 @@ pub enum Boot {
     Kernel { kernel: PathBuf, initrd: PathBuf, arguments: String },
 }
 
+impl Boot {
+    /// Into what `build-vm.sh` has made in `dir`, of which `root.img` is the first drive.
+    pub fn vm(dir: &Path) -> Boot {
+        Boot::Kernel {
+            kernel: dir.join("vmlinuz"),
+            initrd: dir.join("initrd"),
+            arguments: "root=/dev/vda rw quiet console=ttyS0 mitigations=off audit=0".into(),
+        }
+    }
+}
+
 /// A disk of a machine, which the guest finds as `/dev/disk/by-id/virtio-NAME`.
 #[derive(Clone, Debug)]
 pub struct Drive<'disk> {

@@ -25,3 +25,9 @@ pub fn lacks(programs: &[&str]) -> Option<String> {
     let found = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
     programs.iter().find(|name| !found(name)).map(|name| format!("{name} is not installed"))
 }
+
+/// Says why something cannot run here.
+pub fn skip(why: &str) -> Option<PathBuf> {
+    eprintln!("skipped: {why}");
+    None
+}

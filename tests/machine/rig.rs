@@ -20,8 +20,7 @@ const GRUB: [(&str, &str); 3] = [
 /// The Debian root, built if need be. `None`, with a word on why, where machines cannot run.
 pub fn root_tar() -> Option<PathBuf> {
     if let Some(why) = harness::missing() {
-        eprintln!("skipped: {why}");
-        return None;
+        return recipe::skip(&why);
     }
     recipe::made_by("build-root.sh", "btrfs")
 }

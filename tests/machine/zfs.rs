@@ -10,26 +10,19 @@ mod agent;
 mod disk;
 #[allow(dead_code)]
 mod harness;
+mod openzfs;
 #[allow(dead_code)]
 mod qemu;
 mod recipe;
 mod table;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use harness::{Machine, Options};
-use qemu::{Boot, Drive};
+use openzfs::{HOUR, MANIFEST, Parts};
 use table::Outcomes;
-
-/// Where the tests look for things: compiled in, so the guest has them in the same places.
-const BINARY: &str = env!("CARGO_BIN_EXE_bootenv");
-const SCRATCH: &str = env!("CARGO_TARGET_TMPDIR");
-const MANIFEST: &str = env!("CARGO_MANIFEST_DIR");
-
-const HOUR: Duration = Duration::from_secs(3600);
 
 /// That the module is there and does what the store needs of it.
 const SMOKE: &str = r#"
@@ -51,46 +44,16 @@ zpool destroy smoke
 "#;
 
 fn main() -> ExitCode {
-    let passed = recipe::lacks(&["qemu-system-x86_64", "setpriv", "mkfs.ext4", "unshare", "tar"])
-        .map_or_else(|| recipe::made_by("build-vm.sh", "zfs"), |why| skip(&why))
-        .is_none_or(|vm| lane(&vm));
+    let program = openzfs::program("store");
+    let script = Path::new(MANIFEST).join("tests/store/attack.py");
+    let passed = Parts::new(&[&program, &script]).is_none_or(|parts| lane(&parts, &program));
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn skip(why: &str) -> Option<PathBuf> {
-    eprintln!("skipped: {why}");
-    None
-}
-
 /// Whether everything passed.
-fn lane(vm: &Path) -> bool {
-    let program = store_program();
-    let dir = tempfile::Builder::new().prefix("bootenv-zfs-").tempdir_in("/var/tmp").unwrap();
-    let parcel = dir.path().join("parcel.tar");
-    let script = Path::new(MANIFEST).join("tests/store/attack.py");
-    run!("tar", "-cPf", &parcel, BINARY, &program, script);
-    let scratch = ["scratch0", "scratch1"].map(|name| dir.path().join(name));
-    for path in &scratch {
-        std::fs::File::create(path).unwrap().set_len(4 << 30).unwrap();
-    }
-
-    let boot = Boot::Kernel {
-        kernel: vm.join("vmlinuz"),
-        initrd: vm.join("initrd"),
-        arguments: "root=/dev/vda rw quiet console=ttyS0 mitigations=off audit=0".into(),
-    };
-    let image = vm.join("root.img");
-    let drive = |name: &str, path, throw_away| Drive { name: name.into(), path, throw_away };
-    let drives = vec![
-        drive("root", image.as_path(), true),
-        drive("parcel", &parcel, true),
-        drive("scratch0", &scratch[0], false),
-        drive("scratch1", &scratch[1], false),
-    ];
-    let options = Options { memory_mib: 2048, command: HOUR / 6, total: 3 * HOUR, ..Options::default() };
-    let mut machine = Machine::power_on(boot, drives, options);
-    println!("booted in {:.0?}", machine.boot_time);
-    machine.ok(&format!("tar -xPf /dev/disk/by-id/virtio-parcel && mkdir -p '{SCRATCH}' && touch '{BINARY}'"));
+fn lane(parts: &Parts, program: &Path) -> bool {
+    let scratch = ["scratch0", "scratch1"].map(|name| (name, parts.blank(name, 4 << 30)));
+    let mut machine = parts.power_on(&scratch.each_ref().map(|(name, path)| (*name, path.as_path())));
 
     let began = Instant::now();
     let smoke = machine.follow(SMOKE, HOUR, |line| println!("{line}"));
@@ -102,16 +65,14 @@ fn lane(vm: &Path) -> bool {
 
     // The store that the cases run on; to compare, `btrfs` runs them here on the guest's Btrfs.
     let store = std::env::var("BOOTENV_TEST_STORE").unwrap_or_else(|_| "zfs".into());
-    let mut command = format!("cd '{MANIFEST}' && BOOTENV_TEST_STORE={} '{}'", quoted(&store), program.display());
-    for argument in arguments() {
-        command += &format!(" {}", quoted(&argument));
-    }
+    let command = openzfs::command(program, &store, &arguments());
     if store != "zfs" {
         return machine.follow(&command, 3 * HOUR, |line| println!("{line}")) == 0;
     }
     // Beside the machine, which has use for one CPU only. Run anew rather than taken from the store lane, so that the table is
     // about one program and the same cases, also where this lane is run alone or on some of them.
-    let beside = std::thread::spawn(move || on_btrfs(&program));
+    let here = program.to_path_buf();
+    let beside = std::thread::spawn(move || on_btrfs(&here));
     let mut outcomes = Outcomes::default();
     let follow = AssertUnwindSafe(|| {
         machine.follow(&command, 3 * HOUR, |line| {
@@ -149,23 +110,4 @@ fn arguments() -> Vec<String> {
         arguments.push("--test-threads=2".into());
     }
     arguments
-}
-
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-/// The store lane's test program, built if need be, in the profile this one has been built in.
-fn store_program() -> PathBuf {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["test", "--locked", "--no-run", "--test", "store", "--message-format=json"]);
-    if !cfg!(debug_assertions) {
-        cargo.arg("--release");
-    }
-    let messages = disk::sh(cargo.current_dir(MANIFEST));
-    let executable = |line: &str| {
-        let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        (message["target"]["name"] == "store").then(|| message["executable"].as_str().map(PathBuf::from))?
-    };
-    messages.lines().find_map(executable).expect("cargo says where the test program is")
 }
