@@ -59,8 +59,10 @@
 //! A pool is no directory: paths are datasets below a base, and the store mounts what it is asked for. BEs made from BEs get an
 //! origin snapshot of their own, which destroys itself with the last clone. A call of libzfs_core is one transaction group, on disk
 //! when it returns with everything before it; what has to happen together is one channel program. Datasets cannot change
-//! places at once, so `exchange` is three renames that recovery can tell apart. Reading is one `zfs get` for everything
-//! below `ROOT`: a channel program was measured to be slower.
+//! places at once, so `exchange` is three renames that recovery can tell apart. Reading is one `zfs get`: of the filesystems
+//! right below `ROOT` for `list`, of everything there where snapshots and nested datasets are wanted, which takes more than twice as
+//! long. A channel program was measured to be slower, for it looks a dataset up anew for every property. It is quicker than a process
+//! where a few datasets count, so `create NAME` starts none, however many BEs there are.
 //!
 //! What ZFS needs of the operating system is `sys::zfs` (feature `zfs`, on by default): its libraries are opened when a
 //! pool is first used, so that the one binary starts everywhere.

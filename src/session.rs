@@ -1,6 +1,6 @@
 //! One run of the tool against one store: opened, locked, recovered, read.
 
-use crate::domain::{BeName, Inventory};
+use crate::domain::{BeName, Inventory, Target};
 use crate::error::{Error, Result};
 use crate::loader::{self, Loader, Which};
 use crate::plan::execute::{Observer, World, execute, preflight};
@@ -138,14 +138,22 @@ impl Session {
         self.read(About::All)
     }
 
-    /// Reads what a list shows: not whether the menu agrees with it.
-    pub fn listing(&self) -> Result<Inventory> {
-        self.read(About::List)
+    /// Reads what a list shows: not whether the menu agrees with it, and what is inside the BEs only if that is to be shown.
+    pub fn listing(&self, inside: bool) -> Result<Inventory> {
+        self.read(About::List { inside })
     }
 
     /// Reads everything that a decision about one BE is made on; about none, if a new one is made.
     pub fn inventory_about(&self, be: Option<&BeName>) -> Result<Inventory> {
         self.read(About::One(be))
+    }
+
+    /// Reads which of these BEs and snapshots are there, besides what runs and what boots by default: enough for a new BE,
+    /// where there are a thousand.
+    pub fn inventory_of(&self, wanted: &[Target]) -> Result<Inventory> {
+        let default = self.loader()?.asked().ok().and_then(|asked| BeName::parse(&asked.default?).ok());
+        let wanted: Vec<Target> = wanted.iter().cloned().chain(default.map(Target::Be)).collect();
+        self.read(About::There(&wanted))
     }
 
     fn read(&self, about: About<'_>) -> Result<Inventory> {

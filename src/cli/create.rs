@@ -1,9 +1,11 @@
 //! `bootenv create`.
 
 use super::{Context, args};
-use crate::domain::Target;
+use crate::domain::{Inventory, Target};
 use crate::error::{Error, Result};
 use crate::ops::{self, Activate};
+use crate::plan::Plan;
+use crate::session::Session;
 
 pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
     let parse = |text: &Option<String>| text.as_deref().map(Target::parse).transpose();
@@ -19,8 +21,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
         properties: args.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
     };
     let (session, lock) = cx.begin()?;
-    let inventory = session.inventory_about(None)?;
-    let plan = ops::create(&inventory, &request)?;
+    let (inventory, plan) = planned(&session, &request)?;
     if request.activate != Activate::No {
         // What cannot boot must not become the default, so its source is looked at before anything is made.
         session.loader()?.asked()?;
@@ -30,6 +31,22 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
         }
     }
     cx.carry_out(&session, &lock, &plan)
+}
+
+/// The plan, with what it is made on. A number for a name depends on all BEs, and so do the words of a refusal; else a few
+/// are all that counts.
+fn planned(session: &Session, request: &ops::Create) -> Result<(Inventory, Plan)> {
+    if let Some(name) = &request.name {
+        let wanted: Vec<Target> = std::iter::once(name).chain(&request.source).cloned().collect();
+        if let Ok(inventory) = session.inventory_of(&wanted)
+            && let Ok(plan) = ops::create(&inventory, request)
+        {
+            return Ok((inventory, plan));
+        }
+    }
+    let inventory = session.inventory_about(None)?;
+    let plan = ops::create(&inventory, request)?;
+    Ok((inventory, plan))
 }
 
 /// `PROP=VALUE`.

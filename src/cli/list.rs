@@ -17,7 +17,10 @@ pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
     let only = args.name.as_deref().map(BeName::parse).transpose()?;
     let session = cx.look()?;
     // Never dropped: the process ends next, and giving a thousand BEs back piece by piece takes as long as finding some.
-    let mut inventory = ManuallyDrop::new(if cx.out.is_json() { session.inventory()? } else { session.listing()? });
+    let mut inventory = ManuallyDrop::new(match cx.out.is_json() {
+        true => session.inventory()?,
+        false => session.listing(args.all || args.datasets || args.snapshots || args.tree)?,
+    });
     if let Some(name) = &only {
         inventory.be(name)?;
     }

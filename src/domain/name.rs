@@ -130,6 +130,14 @@ impl Target {
             Target::Be(be) | Target::Snapshot(be, _) => be,
         }
     }
+
+    /// The snapshot, if it is one, with its BE.
+    pub fn snapshot(&self) -> Option<(&BeName, &SnapName)> {
+        match self {
+            Target::Be(_) => None,
+            Target::Snapshot(be, snap) => Some((be, snap)),
+        }
+    }
 }
 
 impl fmt::Display for Target {

@@ -45,15 +45,20 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
         written => written?,
     }
     let mut begun = 0;
+    let mut durable = false;
     let result = plan.add.iter().chain(std::iter::once(&plan.commit)).try_for_each(|step| {
         if observer.interrupted() {
             return Err(interrupted());
         }
         begun += 1;
-        settle(world, step)?;
+        if !durable {
+            settle(world, step)?;
+        }
         observer.before(step);
-        apply(world, step, observer)?;
+        apply(world, plan, step, observer)?;
         observer.after(step);
+        // A clone takes everything along to the disk, and nothing boots from facts.
+        durable = matches!(step, Step::Clone { .. }) || (durable && matches!(step, Step::Facts { .. }));
         Ok(())
     });
     if let Err(mut error) = result {
@@ -67,7 +72,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
         journal::clear(&home)?;
         return Err(error);
     }
-    apply_all(world, &plan.remove, observer).map_err(|e| {
+    clear_up(world, plan, observer).map_err(|e| {
         e.context(format!("{} is done, but clearing up after it failed; the next command tries again", plan.request))
     })?;
     if !plan.remove.is_empty() {
@@ -161,12 +166,12 @@ fn error_in_undo(first: &Error, then: Error) -> Error {
     Error::new(first.kind, format!("{}; and undoing what was begun failed: {}", first.message, then.message)).hint(hint)
 }
 
-/// Runs steps that are only ever done.
-pub(super) fn apply_all(world: &World<'_>, steps: &[Step], observer: &mut dyn Observer) -> Result<()> {
-    for step in steps {
+/// Runs the steps that are only ever done.
+pub(super) fn clear_up(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
+    for step in &plan.remove {
         settle(world, step)?;
         observer.before(step);
-        apply(world, step, observer)?;
+        apply(world, plan, step, observer)?;
         observer.after(step);
     }
     Ok(())
@@ -188,7 +193,7 @@ pub(super) fn undo_all<'s>(world: &World<'_>, steps: impl DoubleEndedIterator<It
     steps.rev().try_for_each(|step| undo(world, step))
 }
 
-fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<()> {
+fn apply(world: &World<'_>, plan: &Plan, step: &Step, observer: &mut dyn Observer) -> Result<()> {
     let World { store, loader } = world;
     match step {
         Step::Layout => store.make_layout(),
@@ -219,7 +224,7 @@ fn apply(world: &World<'_>, step: &Step, observer: &mut dyn Observer) -> Result<
                 }
             }
         }
-        Step::Clone { from, to, readonly } => store.clone_to(from, to, *readonly),
+        Step::Clone { from, to, readonly } => store.clone_to(from, to, *readonly, &plan.facts_for(to)),
         Step::Properties { path, set } => {
             set.iter().try_for_each(|(name, value)| store.set_property(path, name, value))
         }

@@ -12,6 +12,7 @@ mod step;
 
 pub use step::{MenuLine, Step};
 
+use crate::domain::Facts;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -70,6 +71,15 @@ impl Plan {
     pub fn noting(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());
         self
+    }
+
+    /// The facts that it will keep for what it makes at a path.
+    pub(crate) fn facts_for(&self, made: &str) -> Facts {
+        let told = self.steps().find_map(|step| match step {
+            Step::Facts { path, to, .. } if path == made => Some(to.clone()),
+            _ => None,
+        });
+        told.unwrap_or_default()
     }
 
     /// Every step in the order it runs.

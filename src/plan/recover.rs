@@ -1,6 +1,6 @@
 //! Finishing or undoing what an earlier bootenv began.
 
-use super::execute::{Observer, World, apply_all, note_due, reached, undo_all};
+use super::execute::{Observer, World, clear_up, note_due, reached, undo_all};
 use super::{Step, journal};
 use crate::error::Result;
 
@@ -16,7 +16,7 @@ pub fn recover(world: &World<'_>, observer: &mut dyn Observer) -> Result<Option<
         if let Step::Ask { to, .. } = &plan.commit {
             note_due(world, to, observer);
         }
-        apply_all(world, &plan.remove, observer)?;
+        clear_up(world, &plan, observer)?;
         format!("finished what was begun: {}", plan.request)
     } else {
         undo_all(world, plan.add.iter().chain(std::iter::once(&plan.commit)))?;

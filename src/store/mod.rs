@@ -8,7 +8,7 @@ mod zfs;
 
 pub use find::{Lock, Opened, exists, open};
 
-use crate::domain::{BeName, BootEnv, Facts, StoreInfo};
+use crate::domain::{BeName, BootEnv, Facts, StoreInfo, Target};
 use crate::error::Result;
 use crate::sys::tree::Tree;
 use std::collections::BTreeMap;
@@ -28,17 +28,25 @@ pub enum About<'a> {
     /// Everything.
     All,
     /// All facts, and of the menu only what decides on the next boot.
-    List,
+    List {
+        /// With what is in the BEs: their snapshots and nested datasets. Where reading them costs, they are left out otherwise,
+        /// and so is which of the snapshots a BE comes from.
+        inside: bool,
+    },
     /// What concerns one BE and its snapshots, or none.
     One(Option<&'a BeName>),
+    /// Which of these are there, and what runs: others may be missing, and of these everything but their places, identities
+    /// and mounts.
+    There(&'a [Target]),
 }
 
 impl About<'_> {
     /// Whether this BE's facts are wanted.
     pub fn wants(&self, be: &str) -> bool {
         match self {
-            About::All | About::List => true,
+            About::All | About::List { .. } => true,
             About::One(name) => name.is_some_and(|n| n.as_str() == be),
+            About::There(_) => false,
         }
     }
 }
@@ -117,8 +125,9 @@ pub trait Store {
     fn create(&self, path: &str) -> Result<()>;
 
     /// Clones the dataset at `from`, and what is nested in it, to `to`. Durable when it returns, with everything done in the
-    /// store before.
-    fn clone_to(&self, from: &str, to: &str, readonly: bool) -> Result<()>;
+    /// store before. `facts` are what will be kept for it: where it can be born with them, it is, and keeping them later is
+    /// nothing any more.
+    fn clone_to(&self, from: &str, to: &str, readonly: bool, facts: &Facts) -> Result<()>;
 
     /// Takes away what a clone to `to` that was cut off or undone has left elsewhere.
     fn clear_clone(&self, _from: &str, _to: &str) -> Result<()> {

@@ -331,17 +331,23 @@ fn errors_say_what_to_do() {
     assert_eq!(error.kind, Kind::NotFound);
     assert_eq!(zfs::below("low-absent/ROOT", None, &[]).unwrap_err().kind, Kind::NotFound);
     let pool = Pool::read(&tank.name).unwrap();
-    assert_eq!((pool.health.as_str(), pool.readonly, &pool.bootfs, &pool.altroot), ("ONLINE", false, &None, &None));
+    let settings = pool.settings().unwrap();
+    assert_eq!(
+        (pool.health.as_str(), settings.readonly, &settings.bootfs, &settings.altroot),
+        ("ONLINE", false, &None, &None)
+    );
     sh(&format!(
         "zpool set bootfs={a} {0}; zpool export {0}; zpool import -o readonly=on -R /alt -N -d '{1}' {0}",
         tank.name,
         tank.dir.path().display()
     ));
     let again = Pool::read(&tank.name).unwrap();
+    let settings = again.settings().unwrap();
     assert_eq!(
-        (again.guid, again.readonly, again.bootfs, again.altroot.as_deref()),
-        (pool.guid, true, Some(a.clone()), Some("/alt"))
+        (again.guid, settings.readonly, settings.bootfs.as_ref(), settings.altroot.as_deref()),
+        (pool.guid, true, Some(&a), Some("/alt"))
     );
+    assert_eq!(sh(&format!("zpool get -Hp -o value guid {}", tank.name)).trim(), pool.guid.to_string());
     fails(lzc.create(&tank.at("ROOT/d"), &[]), Kind::Failed, 30, "read-write");
     fails(lzc.set_user(&[(&a, NOTE, Some("x"))]), Kind::Failed, 30, "read-write");
 }

@@ -198,7 +198,7 @@ impl Store for Btrfs {
             .doing(format_args!("cannot create the subvolume {path}"))
     }
 
-    fn clone_to(&self, from: &str, to: &str, readonly: bool) -> Result<()> {
+    fn clone_to(&self, from: &str, to: &str, readonly: bool, _facts: &Facts) -> Result<()> {
         let id = self.subvolume_id(from)?;
         let nested = match subvolume::subvol_rootrefs(self.top.sub(from)?.fd())
             .doing("cannot list nested subvolumes")?

@@ -158,8 +158,8 @@ impl<'a> Reader<'a> {
         let home = store.home()?;
         let mut attention = Vec::new();
         let facts = match about {
-            About::All | About::List => all_facts(store, &home, &mut attention)?,
-            About::One(_) => Vec::new(),
+            About::All | About::List { .. } => all_facts(store, &home, &mut attention)?,
+            About::One(_) | About::There(_) => Vec::new(),
         };
         let all = subvolumes(store)?;
         let mut with_nested: Vec<u64> = all.0.iter().map(|s| s.parent).filter(|p| *p != TOP_LEVEL).collect();
@@ -313,12 +313,12 @@ impl<'a> Reader<'a> {
     /// The facts of a BE or of a snapshot of it, if they are wanted.
     fn facts_of(&mut self, be: &str, identity: Uuid) -> Facts {
         match self.about {
-            About::All | About::List => {
+            About::All | About::List { .. } => {
                 let at = self.facts.binary_search_by_key(&identity, |(i, _)| *i);
                 at.map_or_else(|_| Facts::default(), |at| std::mem::take(&mut self.facts[at].1))
             }
-            About::One(_) if !self.about.wants(be) => Facts::default(),
-            About::One(_) => facts::read(&self.home, identity).unwrap_or_else(|e| {
+            About::One(_) | About::There(_) if !self.about.wants(be) => Facts::default(),
+            About::One(_) | About::There(_) => facts::read(&self.home, identity).unwrap_or_else(|e| {
                 self.attention.push(e.message);
                 Facts::default()
             }),

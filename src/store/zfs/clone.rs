@@ -12,35 +12,37 @@ const NOT_COPIED: [&str; 6] = ["canmount", "mountpoint", "readonly", "keylocatio
 /// What the names of properties begin with that are facts of one BE.
 const OURS: &str = "org.bootenv:";
 
-/// Makes the snapshot `to` of the BE at `from`, with what is nested in it.
-pub(super) fn snapshot(store: &Zfs, from: &str, to: &str) -> Result<()> {
+/// Makes the snapshot `to` of the BE at `from`, with what is nested in it. If nothing is, it is born with these properties, which
+/// would be given to all of them.
+pub(super) fn snapshot(store: &Zfs, from: &str, to: &str, born: &[Property<'_>]) -> Result<()> {
     let (_, name) = to.split_once('@').ok_or_else(|| Error::usage(format!("{to} is no snapshot")))?;
     let datasets = store.subtree(&store.full(from))?;
     let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
-    store.lzc.snapshot(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[])
+    let born = if names.len() == 1 { born } else { &[] };
+    store.lzc.snapshot(&names.iter().map(String::as_str).collect::<Vec<_>>(), born)
 }
 
-/// Clones the BE or snapshot at `from` to `to`, with what is nested in it and what is set on each dataset.
-pub(super) fn clone(store: &Zfs, from: &str, to: &str) -> Result<()> {
+/// Clones the BE or snapshot at `from` to `to`, with what is nested in it and what is set on each dataset. It is born with these
+/// properties besides. Tells whether anything is nested in it.
+pub(super) fn clone(store: &Zfs, from: &str, to: &str, born: &[Property<'_>]) -> Result<bool> {
     let source = store.full(from.split('@').next().unwrap_or(from));
     let datasets = store.subtree(&source)?;
     let target = store.full(to);
     let origin = origin_for(store, from, to, &datasets)?;
+    let born = [&store.born(to), born].concat();
     for dataset in &datasets {
         // What has been nested later has no such snapshot.
         let from = format!("{dataset}@{origin}");
         if *dataset == source || store.lzc.exists(&from)? {
-            let born = if *dataset == source { &store.born(to)[..] } else { &[] };
+            let born = if *dataset == source { &born[..] } else { &[] };
             copy(store, dataset, &from, &format!("{target}{}", &dataset[source.len()..]), born)?;
         }
     }
-    match origin.starts_with(OWN_SNAPSHOT) {
-        true => {
-            let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{origin}")).collect();
-            store.lzc.destroy_snaps_later(&names.iter().map(String::as_str).collect::<Vec<_>>())
-        }
-        false => Ok(()),
+    if origin.starts_with(OWN_SNAPSHOT) {
+        let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{origin}")).collect();
+        store.lzc.destroy_snaps_later(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
     }
+    Ok(datasets.len() > 1)
 }
 
 /// Clones `from`, a snapshot of `dataset`, to `to`, with what is set on `dataset`. What is nested gets the mountpoint that was
@@ -77,13 +79,13 @@ fn origin_for(store: &Zfs, from: &str, to: &str, datasets: &[String]) -> Result<
     loop {
         let (name, snapshots) = own_snapshots(to, number, datasets);
         let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
-        match store.lzc.destroy_snaps(&names) {
-            Err(e) if is_in_use(&e) => number += 1,
-            Err(e) => return Err(e),
-            Ok(()) => {
-                store.lzc.snapshot(&names, &[])?;
-                return Ok(name);
-            }
+        match store.lzc.snapshot(&names, &[]) {
+            // Destroying nothing takes a transaction group too, so it is only tried if something is there.
+            Err(e) if e.errno == Some(nix::libc::EEXIST) => match store.lzc.destroy_snaps(&names) {
+                Err(e) if is_in_use(&e) => number += 1,
+                destroyed => destroyed?,
+            },
+            made => return made.map(|()| name),
         }
     }
 }

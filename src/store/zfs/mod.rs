@@ -3,7 +3,7 @@
 //! A change is a call of libzfs_core, and durable when it returns, with everything written before it (`crate::sys::zfs`).
 //! A clone depends on a snapshot, so a BE made from another BE gets one of its own, whose name begins with a dot and which
 //! destroys itself when the last clone of it is gone. Reading what `list` shows is one process, whatever there is, and
-//! looks at nothing outside `ROOT`.
+//! looks at nothing outside `ROOT`; what a new BE is made on is read without one.
 //!
 //! Two datasets cannot change places at once. `exchange` is three renames, and recovery brings what is half done to one of its
 //! two ends. Hence a loader that names roots by their place never has one that is due exchanged under it (`ops::rollback`).
@@ -16,12 +16,12 @@ mod read;
 
 use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store};
 use crate::domain::{Facts, Room, StoreInfo};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
 use crate::sys::tree::Tree;
 use crate::sys::zfs::{self, Canmount, Lzc, Pool, Property};
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use uuid::Uuid;
@@ -48,13 +48,15 @@ pub struct Zfs {
     base: String,
     name: String,
     home: OnceCell<OwnedFd>,
+    /// Whether that is known by now: asking is a call, and everybody asks.
+    initialised: Cell<bool>,
 }
 
 impl Zfs {
     /// Opens the pool or dataset `base`. `name` is what messages call it.
     pub fn open(base: &str, name: &str) -> Result<Self> {
         let lzc = Lzc::open()?;
-        let pool = Pool::read(base.split('/').next().unwrap_or(base))?;
+        let pool = Pool::read(pool_of(base))?;
         if pool.health == "SUSPENDED" {
             return Err(Error::failed(format!("the pool {} is suspended", pool.name))
                 .hint(format!("see `zpool status {0}`; `zpool clear {0}` when its devices are back", pool.name)));
@@ -63,12 +65,19 @@ impl Zfs {
             return Err(Error::not_found(format!("there is no dataset {base}"))
                 .hint(format!("`zfs list -r {}` shows what there is", pool.name)));
         }
-        Ok(Zfs { lzc, pool, base: base.into(), name: name.into(), home: OnceCell::new() })
+        Ok(Zfs {
+            lzc,
+            pool,
+            base: base.into(),
+            name: name.into(),
+            home: OnceCell::new(),
+            initialised: Cell::new(false),
+        })
     }
 
     /// Whether the pool of `dataset` is imported. Without OpenZFS there is none.
     pub fn has_pool(dataset: &str) -> bool {
-        Path::new("/dev/zfs").exists() && Pool::read(dataset.split('/').next().unwrap_or(dataset)).is_ok()
+        Pool::is_imported(pool_of(dataset))
     }
 
     /// What a dataset in which BEs lie is below of, if `dataset` is one of them, or what holds them: `tank` for
@@ -89,7 +98,11 @@ impl Zfs {
     }
 
     fn mount_one(&self, full: &str) -> Result<OwnedFd> {
-        zfs::detached(full, self.pool.readonly)
+        match zfs::detached(full, false) {
+            // What is mounted already is read-only in a pool that is.
+            Err(e) if e.kind == Kind::Busy && self.pool.settings()?.readonly => zfs::detached(full, true),
+            result => result,
+        }
     }
 
     /// What a new dataset at `path` has to have.
@@ -121,11 +134,16 @@ impl Store for Zfs {
     }
 
     fn initialised(&self) -> bool {
-        [HOME, ROOT].iter().all(|path| self.lzc.exists(&self.full(path)).unwrap_or(false))
+        let there = self.initialised.get() || (self.has_home() && self.taken(ROOT).unwrap_or(false));
+        self.initialised.set(there);
+        there
     }
 
     fn contents(&self, about: About<'_>) -> Result<Contents> {
-        read::contents(self, about)
+        match about {
+            About::There(wanted) => read::there(self, wanted),
+            about => read::contents(self, about),
+        }
     }
 
     fn home(&self) -> Result<Tree> {
@@ -140,7 +158,8 @@ impl Store for Zfs {
     }
 
     fn has_home(&self) -> bool {
-        self.lzc.exists(&self.full(HOME)).unwrap_or(false)
+        // What is mounted cannot be destroyed.
+        self.home.get().is_some() || self.taken(HOME).unwrap_or(false)
     }
 
     fn make_home(&self) -> Result<()> {
@@ -203,13 +222,18 @@ impl Store for Zfs {
         self.lzc.create(&self.full(path), &self.born(path))
     }
 
-    fn clone_to(&self, from: &str, to: &str, readonly: bool) -> Result<()> {
+    fn clone_to(&self, from: &str, to: &str, readonly: bool, facts: &Facts) -> Result<()> {
+        let facts = properties_of(facts);
+        let born = born_with(&facts);
         if readonly {
-            return clone::snapshot(self, from, to);
+            return clone::snapshot(self, from, to, &born);
         }
-        clone::clone(self, from, to)?;
-        // What was nested may never have been mounted where it belongs.
-        self.make_places(to)
+        if clone::clone(self, from, to, &born)? {
+            // What was nested may never have been mounted where it belongs.
+            self.make_places(to)?;
+            self.sync()?;
+        }
+        Ok(())
     }
 
     fn clear_clone(&self, from: &str, to: &str) -> Result<()> {
@@ -256,14 +280,12 @@ impl Store for Zfs {
     fn set_facts(&self, path: &str, facts: &Facts) -> Result<()> {
         self.may_change_facts(&[facts])?;
         let full = self.full(path);
-        let rest = toml::to_string(&facts.rest).unwrap_or_default();
-        let version = crate::domain::FORMAT.to_string();
-        let empty = *facts == Facts::default();
-        self.lzc.set_user(&[
-            (&full, DESCRIPTION, facts.description.as_deref()),
-            (&full, VERSION, (!empty).then_some(version.as_str())),
-            (&full, REST, (!rest.is_empty()).then_some(rest.as_str())),
-        ])
+        let properties = properties_of(facts);
+        // It may have been born with them.
+        if self.user(&full, &USER)? == properties.each_ref().map(|(_, value)| value.clone()) {
+            return Ok(());
+        }
+        self.lzc.set_user(&properties.each_ref().map(|(name, value)| (full.as_str(), *name, value.as_deref())))
     }
 
     fn drop_facts(&self, _identity: Uuid) -> Result<()> {
@@ -278,7 +300,11 @@ impl Store for Zfs {
 
     fn note_default(&self, path: &str) -> Result<()> {
         let full = self.full(path);
-        if self.pool.bootfs.as_deref() == Some(full.as_str()) { Ok(()) } else { self.pool.set_bootfs(&full) }
+        if self.pool.settings()?.bootfs.as_deref() == Some(full.as_str()) {
+            Ok(())
+        } else {
+            self.pool.set_bootfs(&full)
+        }
     }
 
     fn facts_files(&self) -> Result<Vec<FactsFile>> {
@@ -310,7 +336,7 @@ impl Store for Zfs {
         let below = |dataset: &str| dataset.strip_prefix(&self.base)?.strip_prefix('/').map(str::to_string);
         let running = mountinfo::own()?.into_iter().rev().find(|m| m.target == Path::new("/") && m.fstype == "zfs");
         let running = running.and_then(|m| below(&m.source.to_string_lossy()));
-        let bootfs = self.pool.bootfs.as_deref().and_then(below);
+        let bootfs = self.pool.settings()?.bootfs.as_deref().and_then(below);
         let mut found: Vec<String> = running.into_iter().collect();
         for path in bootfs.into_iter().chain(self.children(&self.full(ROOT))?.iter().filter_map(|d| below(d))) {
             if !found.contains(&path) && self.tree(&path).is_ok_and(|tree| tree.holds_root()) {
@@ -334,6 +360,25 @@ impl Store for Zfs {
         }
         self.lzc.create(&self.full(SHARED), &with_acls(self.born(SHARED)))
     }
+}
+
+/// Facts as the properties they are kept in.
+fn properties_of(facts: &Facts) -> [(&'static str, Option<String>); 3] {
+    let rest = toml::to_string(&facts.rest).unwrap_or_default();
+    let version = crate::domain::FORMAT.to_string();
+    [
+        (DESCRIPTION, facts.description.clone()),
+        (VERSION, (*facts != Facts::default()).then_some(version)),
+        (REST, (!rest.is_empty()).then_some(rest)),
+    ]
+}
+
+fn born_with<'a>(properties: &'a [(&'static str, Option<String>)]) -> Vec<Property<'a>> {
+    properties.iter().filter_map(|(name, value)| Some(Property::User(name, value.as_deref()?))).collect()
+}
+
+fn pool_of(dataset: &str) -> &str {
+    dataset.split('/').next().unwrap_or(dataset)
 }
 
 /// A Linux root has ACLs (the journal's, for one), which a dataset keeps only if it is told so.

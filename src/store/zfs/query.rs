@@ -2,8 +2,8 @@
 
 use super::Zfs;
 use crate::error::{Error, Result};
-use crate::sys::zfs::{Limits, List, Value};
-use std::collections::BTreeMap;
+use crate::sys::zfs::{Limits, List, Value, decode};
+use std::collections::{BTreeMap, HashMap};
 
 /// A property of a dataset or snapshot; nothing if there is none.
 const PROPERTY: &str = r#"
@@ -16,6 +16,35 @@ if value == nil then
     return ""
 end
 return string.format(args["format"], value)
+"#;
+
+/// Which of some filesystems and snapshots are there: the identity of each and its name.
+const THERE: &str = r#"
+args = ...
+local found = {}
+local n = 0
+for i, name in ipairs(args["names"]) do
+    if zfs.exists(name) and zfs.get_prop(name, "type") ~= "volume" then
+        n = n + 1
+        found[n] = string.format("%d %s", zfs.get_prop(name, "guid"), name)
+    end
+end
+return found
+"#;
+
+/// The user properties that are set on a dataset or snapshot itself, not inherited: `NAME=VALUE`.
+const USER: &str = r#"
+args = ...
+local found = {}
+local n = 0
+for i, property in ipairs(args["properties"]) do
+    local value, source = zfs.get_prop(args["name"], property)
+    if value ~= nil and source == args["name"] then
+        n = n + 1
+        found[n] = property .. "=" .. value
+    end
+end
+return found
 "#;
 
 /// A dataset and all below it, parents before children.
@@ -43,10 +72,17 @@ const SETTINGS: &str = r#"
 args = ...
 local name = args["name"]
 local found = {[""] = zfs.get_prop(name, "type")}
+-- Each question takes as long as finding the dataset, so what nobody can set is not asked for.
+local told = {}
+for i, property in ipairs(args["told"]) do
+    told[property] = true
+end
 for i, property in ipairs(zfs.list.system_properties(name)) do
-    local value, source = zfs.get_prop(name, property)
-    if value ~= nil and (source == name or source == "$recvd") then
-        found[property] = tostring(value)
+    if not told[property] then
+        local value, source = zfs.get_prop(name, property)
+        if value ~= nil and (source == name or source == "$recvd") then
+            found[property] = tostring(value)
+        end
     end
 end
 for property, value, source in zfs.list.user_properties(name) do
@@ -56,6 +92,12 @@ for property, value, source in zfs.list.user_properties(name) do
 end
 return found
 "#;
+
+/// Properties that only tell something.
+const TOLD: &str = "available clones compressratio createtxg creation defer_destroy encryptionroot filesystem_count guid \
+    inconsistent ivsetguid keyguid keystatus logicalreferenced logicalused mounted name numclones objsetid origin prevsnap \
+    receive_resume_token redacted redact_snaps refcompressratio referenced remaptxg snapshot_count snapshots_changed type unique \
+    used usedbychildren usedbydataset usedbyrefreservation usedbysnapshots useraccounting userrefs written";
 
 /// The snapshots of a dataset with their clones: the transaction group it was made in and `SNAPSHOT`, then `>CLONE` for each.
 const SNAPSHOTS: &str = r#"
@@ -89,12 +131,17 @@ fn odd() -> Error {
     Error::failed("a channel program has returned something else than expected")
 }
 
+/// A number and a name. Lua has signed numbers only.
+fn numbered(text: &str) -> Result<(u64, String)> {
+    let (number, name) = text.split_once(' ').ok_or_else(odd)?;
+    Ok((number.parse::<i64>().map_err(|_| odd())?.cast_unsigned(), name.to_string()))
+}
+
 impl Zfs {
     /// The identity of a dataset or snapshot in its pool.
     pub(super) fn guid(&self, full: &str) -> Result<Option<u64>> {
-        // Lua has signed numbers only.
-        let text = self.property(full, "guid", "%d")?;
-        Ok(text.parse::<i64>().ok().map(i64::cast_unsigned))
+        let text = self.property(full, "guid", "%d ")?;
+        Ok(numbered(&text).ok().map(|(guid, _)| guid))
     }
 
     /// The snapshot that a dataset is a clone of.
@@ -111,7 +158,8 @@ impl Zfs {
 
     /// What kind of dataset it is, and the properties that are set on it, as zfs-set(8) takes them.
     pub(super) fn settings(&self, full: &str) -> Result<Settings> {
-        let args = List::from([("name".to_string(), Value::Text(full.into()))]);
+        let told = TOLD.split_whitespace().map(str::to_string).collect();
+        let args = List::from([("name".into(), Value::Text(full.into())), ("told".into(), Value::Texts(told))]);
         let result = self.lzc.program_nosync(&self.pool.name, SETTINGS, &args, Limits::default())?;
         let list = result.get("return").and_then(Value::list).ok_or_else(odd)?;
         let mut set = BTreeMap::new();
@@ -124,6 +172,22 @@ impl Zfs {
             set.insert(name.clone(), value.to_string());
         }
         Ok(Settings { is_filesystem: set.remove("").as_deref() == Some("filesystem"), set })
+    }
+
+    /// Which of these filesystems and snapshots are there, with their identities.
+    pub(super) fn there(&self, names: Vec<String>) -> Result<HashMap<String, u64>> {
+        let found = self.texts(THERE, &List::from([("names".to_string(), Value::Texts(names))]))?;
+        found.iter().map(|text| numbered(text).map(|(guid, name)| (name, guid))).collect()
+    }
+
+    /// User properties that are set on a dataset or snapshot itself.
+    pub(super) fn user<const N: usize>(&self, full: &str, properties: &[&str; N]) -> Result<[Option<String>; N]> {
+        let args = List::from([
+            ("name".to_string(), Value::Text(full.into())),
+            ("properties".to_string(), Value::Texts(properties.iter().map(ToString::to_string).collect())),
+        ]);
+        let found = self.texts(USER, &args)?;
+        Ok(properties.map(|p| found.iter().find_map(|text| Some(decode(text.strip_prefix(p)?.strip_prefix('=')?)))))
     }
 
     /// A dataset and all below it, named in full, parents before children; nothing if it is not there.
@@ -148,9 +212,8 @@ impl Zfs {
             match (text.strip_prefix('>'), found.last_mut()) {
                 (Some(clone), Some((_, last))) => last.clones.push(clone.to_string()),
                 _ => {
-                    let (txg, snapshot) = text.split_once(' ').ok_or_else(odd)?;
-                    let with = WithClones { snapshot: snapshot.to_string(), clones: Vec::new() };
-                    found.push((txg.parse().map_err(|_| odd())?, with));
+                    let (txg, snapshot) = numbered(&text)?;
+                    found.push((txg, WithClones { snapshot, clones: Vec::new() }));
                 }
             }
         }

@@ -1,12 +1,12 @@
-//! Reading a pool: one process tells of everything below `ROOT`.
+//! Reading a pool: one process tells of everything below `ROOT`, none of a few BEs.
 
 use super::{DESCRIPTION, OWN_SNAPSHOT, REST, USER, VERSION, Zfs};
-use crate::domain::{BeName, BootEnv, FORMAT, Facts, SnapName, Snapshot};
+use crate::domain::{BeName, BootEnv, FORMAT, Facts, SnapName, Snapshot, Target};
 use crate::error::Result;
-use crate::store::{About, Contents, ROOT, SHARED, Store};
+use crate::store::{About, Contents, ROOT, SHARED, Store, be_path};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::zfs::{self, Canmount, Dataset, Kind};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 /// What a clone comes from, as people see it: a snapshot that was made for it alone stands for its dataset.
@@ -32,15 +32,79 @@ fn is_seen(dataset: &Dataset) -> bool {
     dataset.kind == Kind::Filesystem && dataset.canmount != Some(Canmount::Off)
 }
 
+/// The adopted roots; none, and why, where that cannot be read.
+fn adopted(store: &Zfs, attention: &mut Vec<String>) -> BTreeMap<String, String> {
+    store.adopted().unwrap_or_else(|e| {
+        attention.push(format!("{}: {}", e.message, e.hint.unwrap_or_default()));
+        BTreeMap::new()
+    })
+}
+
+fn mounts() -> Result<Vec<Mount>> {
+    Ok(mountinfo::own()?.into_iter().filter(|m| m.fstype == "zfs").collect())
+}
+
+fn mountpoints(mounts: &[Mount], dataset: &str) -> Vec<PathBuf> {
+    mounts.iter().filter(|m| m.source == Path::new(dataset)).map(|m| m.target.clone()).collect()
+}
+
+fn runs(mountpoints: &[PathBuf]) -> bool {
+    mountpoints.iter().any(|m| m == Path::new("/"))
+}
+
+/// Which of these BEs and snapshots are there, and what runs, without a process.
+pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
+    let mut attention = Vec::new();
+    let adopted = adopted(store, &mut attention);
+    let mounts = mounts()?;
+    let path = |name: &BeName| adopted.get(name.as_str()).cloned().unwrap_or_else(|| be_path(name.as_str()));
+    let running = mounts.iter().filter(|m| m.target == Path::new("/")).filter_map(|m| {
+        let path = m.source.to_str()?.strip_prefix(&store.base)?.strip_prefix('/')?;
+        let adopted = adopted.iter().find(|(_, at)| *at == path).map(|(name, _)| name.as_str());
+        BeName::parse(adopted.or_else(|| path.strip_prefix(ROOT)?.strip_prefix('/'))?).ok()
+    });
+    let named: BTreeSet<BeName> = wanted.iter().map(|t| t.be().clone()).chain(running).collect();
+    let snapshots: BTreeSet<(&BeName, &SnapName)> = wanted.iter().filter_map(Target::snapshot).collect();
+    let full = |(be, name): &(&BeName, &SnapName)| format!("{}@{name}", store.full(&path(be)));
+    let names = named.iter().map(|be| store.full(&path(be))).chain(snapshots.iter().map(full));
+    let guids = store.there(names.collect())?;
+    let boot_env = |name: &BeName| {
+        let path = path(name);
+        let guid = guids.get(&store.full(&path))?;
+        let mountpoints = mountpoints(&mounts, &store.full(&path));
+        let its = snapshots.iter().filter(|(be, _)| *be == name);
+        let snapshots = its.filter_map(|both| {
+            let uuid = store.uuid(*guids.get(&full(both))?);
+            Some(Snapshot { name: both.1.clone(), uuid, created: 0, facts: Facts::default() })
+        });
+        Some(BootEnv {
+            name: name.clone(),
+            uuid: store.uuid(*guid),
+            parent_uuid: None,
+            adopted: adopted.contains_key(name.as_str()),
+            path,
+            created: 0,
+            readonly: false,
+            nested: Vec::new(),
+            running: runs(&mountpoints),
+            mountpoints,
+            used: None,
+            facts: Facts::default(),
+            snapshots: snapshots.collect(),
+        })
+    };
+    Ok(Contents { bes: named.iter().filter_map(boot_env).collect(), shared: store.taken(SHARED)?, attention })
+}
+
 /// Everything that goes into the list.
-pub(super) fn contents(store: &Zfs, _about: About<'_>) -> Result<Contents> {
+pub(super) fn contents(store: &Zfs, about: About<'_>) -> Result<Contents> {
     let root = store.full(ROOT);
     let mut attention = Vec::new();
-    let mut all = zfs::below(&root, None, &USER)?;
-    let adopted = store.adopted().unwrap_or_else(|e| {
-        attention.push(format!("{}: {}", e.message, e.hint.unwrap_or_default()));
-        Default::default()
-    });
+    let mut all = match about {
+        About::List { inside: false } => zfs::right_below(&root, &USER)?,
+        _ => zfs::below(&root, None, &USER)?,
+    };
+    let adopted = adopted(store, &mut attention);
     for path in adopted.values() {
         let full = store.full(path);
         if store.lzc.exists(&full)? {
@@ -49,11 +113,16 @@ pub(super) fn contents(store: &Zfs, _about: About<'_>) -> Result<Contents> {
         }
     }
     let guids: HashMap<&str, u64> = all.iter().map(|d| (d.name.as_str(), d.guid)).collect();
-    let mounts: Vec<Mount> = mountinfo::own()?.into_iter().filter(|m| m.fstype == "zfs").collect();
+    // What holds nothing but the name of a dataset below it is not one to people.
+    let mut nested: HashMap<&str, Vec<String>> = HashMap::new();
+    for dataset in all.iter().filter(|d| is_seen(d)) {
+        for (at, _) in dataset.name.match_indices('/').filter(|(at, _)| guids.contains_key(&dataset.name[..*at])) {
+            nested.entry(&dataset.name[..at]).or_default().push(dataset.name[at + 1..].to_string());
+        }
+    }
+    let mounts = mounts()?;
     let boot_env = |name: BeName, path: String, dataset: &Dataset, adopted: bool| {
-        let shown = mounts.iter().filter(|m| m.source == Path::new(&dataset.name));
-        let mountpoints: Vec<PathBuf> = shown.map(|m| m.target.clone()).collect();
-        let inner = |d: &Dataset| d.name.strip_prefix(&dataset.name)?.strip_prefix('/').map(str::to_string);
+        let mountpoints = mountpoints(&mounts, &dataset.name);
         let parent = dataset.origin.as_deref().and_then(|o| guids.get(true_origin(o)));
         BootEnv {
             name,
@@ -63,9 +132,8 @@ pub(super) fn contents(store: &Zfs, _about: About<'_>) -> Result<Contents> {
             adopted,
             created: dataset.created,
             readonly: dataset.readonly,
-            // What holds nothing but the name of a dataset below it is not one to people.
-            nested: all.iter().filter(|d| is_seen(d)).filter_map(inner).collect(),
-            running: mountpoints.iter().any(|m| m == Path::new("/")),
+            nested: nested.get(dataset.name.as_str()).cloned().unwrap_or_default(),
+            running: runs(&mountpoints),
             mountpoints,
             used: Some(dataset.used),
             facts: facts(dataset),

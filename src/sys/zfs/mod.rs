@@ -2,8 +2,8 @@
 //!
 //! Changes go through `libzfs_core` in this process: about ten times as fast as a `zfs` command each, and what
 //! a channel program changes is one transaction group. The library is opened at first use, so the same binary runs where
-//! there is no OpenZFS. Reading goes through one `zfs get` for all datasets: a channel program is no faster, and
-//! a synchronous one would hold up the pool.
+//! there is no OpenZFS. Reading many datasets is one `zfs get`: a channel program
+//! is no faster, and a synchronous one would hold up the pool. For a few it is, by the time that a process takes to start.
 //!
 //! Every call that changes something returns when its transaction group is on disk, and with it everything that
 //! was written before in any dataset of the pool.
@@ -22,10 +22,10 @@ mod pool;
 mod program;
 mod properties;
 
-pub use datasets::{Dataset, Kind, Setting, Source, below, some};
+pub use datasets::{Dataset, Kind, Setting, Source, below, right_below, some};
 pub use lzc::Lzc;
 pub use mount::detached;
 pub use nvlist::{List, Value};
-pub use pool::Pool;
+pub use pool::{Pool, Settings};
 pub use program::{Limits, Step};
 pub use properties::{Canmount, Property, decode, encode, set_native};
