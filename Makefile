@@ -36,8 +36,9 @@ lint pure store crash crash-zfs zfs machine:
 	@tests/run-lanes $@
 
 bench:
-	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(BENCH_DEPS) mmdebstrap debian-archive-keyring"
+	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(BENCH_DEPS) $(MACHINE_DEPS)"
 	$(CARGO) bench --locked --bench side_by_side
+	$(CARGO) bench --locked --bench on_zfs
 
 install: build
 	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/bootenv
