@@ -56,7 +56,7 @@ pub enum Verb {
     Create(Create),
     /// Choose what boots next
     Activate(Activate),
-    /// Destroy a boot environment or a snapshot
+    /// Destroy boot environments or snapshots
     Destroy(Destroy),
     /// Give a boot environment another name
     Rename(Rename),
@@ -170,9 +170,9 @@ pub struct Destroy {
     /// With the snapshot it came from
     #[arg(short)]
     pub origin: bool,
-    /// The boot environment or snapshot
-    #[arg(value_name = "NAME|BE@SNAP")]
-    pub name: String,
+    /// The boot environments and snapshots
+    #[arg(value_name = "NAME|BE@SNAP", required = true)]
+    pub names: Vec<String>,
 }
 
 /// `rename`.

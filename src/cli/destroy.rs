@@ -5,31 +5,46 @@ use crate::altroot;
 use crate::domain::Target;
 use crate::error::Result;
 use crate::ops;
+use crate::plan::Step;
 
 pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
-    let target = Target::parse(&args.name)?;
+    let targets = args.names.iter().map(|name| Target::parse(name)).collect::<Result<Vec<_>>>()?;
     let (session, lock) = cx.begin()?;
-    let mut inventory = session.inventory_about(Some(target.be()))?;
-    let mut request = ops::Destroy { target, snapshots: args.snapshots, origin: args.origin, mounted_elsewhere: None };
-    let mut mounted = None;
-    if let Target::Be(name) = &request.target {
-        let be = inventory.be(name)?.clone();
-        if !be.running {
-            request.mounted_elsewhere = altroot::mounted_elsewhere(session.store(), &be)?;
-        }
-        if args.force && be.mounted() {
-            // Everything else is decided before the first mount goes.
-            inventory.bes.iter_mut().filter(|b| b.name == *name).for_each(|b| b.mountpoints.clear());
-            mounted = Some(be);
+    let mut inventory = match &targets[..] {
+        [one] => session.inventory_about(Some(one.be()))?,
+        _ => session.inventory()?,
+    };
+    let mut request =
+        ops::Destroy { targets, snapshots: args.snapshots, origin: args.origin, ..ops::Destroy::default() };
+    let mut bes = Vec::new();
+    for target in &request.targets {
+        if let Target::Be(name) = target {
+            bes.push(inventory.be(name)?.clone());
         }
     }
-    let plan = ops::destroy(&inventory, &request)?;
-    if !args.yes && !cx.cli.dry_run {
-        cx.out.confirm(&format!("Destroy {}?", request.target))?;
+    let paths: Vec<&str> = bes.iter().map(|be| be.path.as_str()).collect();
+    for be in bes.iter().filter(|be| !be.running) {
+        request.heirs.insert(be.name.clone(), session.store().heirs(&be.path, &paths)?);
+        if let Some(words) = altroot::mounted_elsewhere(session.store(), be)? {
+            request.mounted_elsewhere.insert(be.name.clone(), words);
+        }
     }
-    if let (Some(be), false) = (&mounted, cx.cli.dry_run) {
-        for at in be.mountpoints.iter().rev() {
-            altroot::unmount(session.store(), be, at, true)?;
+    let mounted: Vec<_> = bes.iter().filter(|be| args.force && be.mounted()).collect();
+    // Everything else is decided before the first mount goes.
+    let unmounted = inventory.bes.iter_mut().filter(|b| mounted.iter().any(|be| be.name == b.name));
+    unmounted.for_each(|b| b.mountpoints.clear());
+    let mut plan = ops::destroy(&inventory, &request)?;
+    if cx.cli.dry_run {
+        plan.frees = session.store().frees(&plan.steps().filter_map(Step::destroys).collect::<Vec<_>>())?;
+    } else if !args.yes {
+        cx.out.confirm(&format!("Destroy {}?", args.names.join(", ")))?;
+    }
+    if !mounted.is_empty() && !cx.cli.dry_run {
+        session.preflight(&plan)?;
+        for be in mounted {
+            for at in be.mountpoints.iter().rev() {
+                altroot::unmount(session.store(), be, at, true)?;
+            }
         }
     }
     cx.carry_out(&session, &lock, &plan)

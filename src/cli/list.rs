@@ -153,7 +153,7 @@ fn rows<'i>(
         if depth == 0 { be.name.as_str().into() } else { format!("{indent}{}", be.name).into() },
         flags(inventory, be).into(),
         be.mountpoints.first().map_or("-".into(), |m| printable(m.to_string_lossy()).into()),
-        space(be.used).into(),
+        be.used.map_or("-".into(), |bytes| super::output::size(bytes).into()),
         Cell::Time(be.created),
         described(&be.facts),
     ];
@@ -306,16 +306,4 @@ impl Clock {
             false => write!(text, "{}", time.with_timezone(&Local).naive_local().format_with_items(self.format.iter())),
         };
     }
-}
-
-fn space(used: Option<u64>) -> Cow<'static, str> {
-    let Some(bytes) = used else { return "-".into() };
-    let mut value = bytes as f64;
-    for unit in ["B", "K", "M", "G"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") }.into();
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1}T").into()
 }

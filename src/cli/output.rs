@@ -100,11 +100,16 @@ impl Output {
         let notes: Vec<&String> = plan.notes.iter().chain(&self.notes).collect();
         if self.json {
             let steps: Vec<String> = plan.steps().map(Step::to_string).collect();
-            self.document(&json!({"version": 1, "request": plan.request, "dry_run": dry_run, "changed": !dry_run, "steps": steps, "notes": notes}));
+            let mut document = json!({"version": 1, "request": plan.request, "dry_run": dry_run, "changed": !dry_run, "steps": steps, "notes": notes});
+            if dry_run && plan.steps().any(|s| s.destroys().is_some()) {
+                document["frees_bytes"] = plan.frees.into();
+            }
+            self.document(&document);
         } else if dry_run {
             self.line(format!("{} would:", plan.request));
             plan.steps().for_each(|s| self.line(format!("  {s}")));
             plan.notes.iter().for_each(|n| self.line(format!("note: {n}")));
+            plan.frees.iter().for_each(|bytes| self.line(format!("{} would be free", size(*bytes))));
         } else {
             plan.notes.iter().for_each(|n| self.line(n));
         }
@@ -220,4 +225,16 @@ impl Observer for Output {
     fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
+}
+
+/// Bytes as people read them.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "K", "M", "G"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1}T")
 }

@@ -103,6 +103,16 @@ pub fn title(name: &BeName, description: Option<&str>) -> String {
     }
 }
 
+/// What becomes of what a BE that is destroyed shares with another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heir {
+    /// Where the other one lies.
+    pub to: String,
+    /// The snapshot that it takes over, if it came from one that has a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+}
+
 /// The store, as far as people need to tell it from others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreInfo {

@@ -6,5 +6,7 @@ pub mod kernel;
 mod name;
 pub mod shared;
 
-pub use be::{Asked, BootEnv, FORMAT, Facts, Inventory, MenuState, NextBoot, Room, Sight, Snapshot, StoreInfo, title};
+pub use be::{
+    Asked, BootEnv, FORMAT, Facts, Heir, Inventory, MenuState, NextBoot, Room, Sight, Snapshot, StoreInfo, title,
+};
 pub use name::{BeName, NAME_MAX, SnapName, Target};

@@ -77,7 +77,7 @@ pub fn rollback(
     }
     Ok(plan
         .removing(entry(inventory, be))
-        .removing(Step::Destroy { path: waiting, identity: be.uuid })
+        .removing(Step::Destroy { path: waiting, identity: be.uuid, heirs: Vec::new() })
         .removing(Step::DropFacts { identity: be.uuid })
         .noting(format!("what {name} became after {name}@{snap} is gone for good; its snapshots stay")))
 }

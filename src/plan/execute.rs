@@ -100,6 +100,8 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
     {
         kernels.room_for(entries_to_come(world, plan)?.iter())?;
     }
+    let gone: Vec<&str> = plan.steps().filter_map(Step::destroys).collect();
+    store.may_destroy(&gone)?;
     for step in plan.steps() {
         match step {
             Step::Adopt { .. } | Step::Forget { .. } if store.has_home() => store.may_change_settings()?,
@@ -267,7 +269,7 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, observer: &mut dyn Observe
             _ => store.rename(from, to),
         },
         Step::Exchange { place, with, .. } => store.exchange(place, with),
-        Step::Destroy { path, identity } => match store.identity(path)? == Some(*identity) {
+        Step::Destroy { path, identity, .. } => match store.identity(path)? == Some(*identity) {
             true => store.destroy(path),
             false => Ok(()),
         },
@@ -389,7 +391,7 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
         Step::Rename { from, to } => store.identity(from)?.is_none() && store.identity(to)?.is_some(),
         Step::Exchange { place, was, .. } => store.identity(place)?.is_some_and(|now| now != *was),
         Step::Forget { be } => !store.adopted()?.contains_key(be),
-        Step::Destroy { path, identity } => store.identity(path)? != Some(*identity),
+        Step::Destroy { path, identity, .. } => store.identity(path)? != Some(*identity),
         Step::DropFacts { identity } => !store.facts_files()?.iter().any(|f| f.identity == *identity),
         Step::Adopt { be, .. } => store.adopted()?.contains_key(be),
         Step::Layout => store.initialised(),

@@ -39,6 +39,9 @@ pub struct Plan {
     /// What the user should know, that is no step.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Bytes that it would free, if that was asked for.
+    #[serde(skip)]
+    pub frees: Option<u64>,
 }
 
 impl Plan {
@@ -52,6 +55,7 @@ impl Plan {
             commit,
             remove: Vec::new(),
             notes: Vec::new(),
+            frees: None,
         }
     }
 

@@ -1,6 +1,6 @@
 //! One change, as data: what can be shown, journalled, done, undone and recognised as done.
 
-use crate::domain::{Asked, Facts};
+use crate::domain::{Asked, Facts, Heir};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -153,6 +153,9 @@ pub enum Step {
         path: String,
         /// Its identity: something else of the same name is left alone.
         identity: Uuid,
+        /// Who keeps what of it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        heirs: Vec<Heir>,
     },
     /// Forget the facts of what was destroyed.
     DropFacts {
@@ -173,6 +176,14 @@ pub struct MenuLine {
 }
 
 impl Step {
+    /// The path of the BE or snapshot that it destroys.
+    pub fn destroys(&self) -> Option<&str> {
+        match self {
+            Step::Destroy { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// Whether it changes entries of the menu.
     pub fn changes_entries(&self) -> bool {
         matches!(
@@ -237,7 +248,13 @@ impl fmt::Display for Step {
             },
             Step::Rename { from, to } => write!(f, "rename {from} to {to}"),
             Step::Exchange { place, with, .. } => write!(f, "put {with} in the place of {place}"),
-            Step::Destroy { path, .. } => write!(f, "destroy {path}"),
+            Step::Destroy { path, heirs, .. } => {
+                write!(f, "destroy {path}")?;
+                heirs.iter().try_for_each(|heir| match &heir.snapshot {
+                    Some(snapshot) => write!(f, "; {} takes over {path}@{snapshot}", heir.to),
+                    None => write!(f, "; {} keeps what it shares with it", heir.to),
+                })
+            }
             Step::DropFacts { identity } => write!(f, "forget what is known of {identity}"),
         }
     }

@@ -8,7 +8,7 @@ mod zfs;
 
 pub use find::{Lock, Opened, exists, open};
 
-use crate::domain::{BeName, BootEnv, Facts, StoreInfo, Target};
+use crate::domain::{BeName, BootEnv, Facts, Heir, StoreInfo, Target};
 use crate::error::Result;
 use crate::sys::tree::Tree;
 use std::collections::BTreeMap;
@@ -136,6 +136,21 @@ pub trait Store {
 
     /// Destroys the dataset at `path` and what is nested in it. It is no error if it is not there.
     fn destroy(&self, path: &str) -> Result<()>;
+
+    /// Refuses what could not all be destroyed, before anything is: BEs and snapshots, in this order.
+    fn may_destroy(&self, _paths: &[&str]) -> Result<()> {
+        Ok(())
+    }
+
+    /// Who keeps what of the BE at `path`, where BEs depend on what they came from, if it is destroyed after those at `with`.
+    fn heirs(&self, _path: &str, _with: &[&str]) -> Result<Vec<Heir>> {
+        Ok(Vec::new())
+    }
+
+    /// Bytes that destroying all these BEs and snapshots would free, where the store keeps count.
+    fn frees(&self, _paths: &[&str]) -> Result<Option<u64>> {
+        Ok(None)
+    }
 
     /// Renames a dataset.
     fn rename(&self, from: &str, to: &str) -> Result<()>;

@@ -1,7 +1,7 @@
 //! What is written to disk is read back as it was, with what a later bootenv may have added.
 
 use crate::rig::{described, id};
-use bootenv::domain::{Asked, Facts};
+use bootenv::domain::{Asked, Facts, Heir};
 use bootenv::plan::{MenuLine, Plan, Step, journal};
 use bootenv::sys::tree::Tree;
 
@@ -37,7 +37,15 @@ fn every_step() -> Vec<Step> {
         Step::Facts { path: path(), to: Facts::default(), was: described("x") },
         Step::Rename { from: path(), to: "ROOT/red".into() },
         Step::Exchange { place: path(), with: "ROOT/.rollback-1".into(), was: id(2) },
-        Step::Destroy { path: path(), identity: id(2) },
+        Step::Destroy { path: path(), identity: id(2), heirs: Vec::new() },
+        Step::Destroy {
+            path: path(),
+            identity: id(2),
+            heirs: vec![
+                Heir { to: "ROOT/red".into(), snapshot: Some("monday".into()) },
+                Heir { to: "ROOT/green".into(), snapshot: None },
+            ],
+        },
         Step::DropFacts { identity: id(2) },
     ];
     for step in &steps {

@@ -4,9 +4,10 @@ use crate::rig::{
     Told, adopted, be, but, described, holding, id, image, name, once, running, sees, snap, snapshot_of, target,
     unknown,
 };
-use bootenv::domain::{Asked, Inventory, Room, Sight, SnapName, Target};
+use bootenv::domain::{Asked, Heir, Inventory, Room, Sight, SnapName, Target};
 use bootenv::error::Kind;
 use bootenv::ops::{self, Activate, Clear, Create, Destroy, Init, Origin, Problems};
+use std::collections::HashMap;
 
 fn new(text: &str) -> Create {
     Create { name: Some(target(text)), ..Create::default() }
@@ -133,7 +134,7 @@ fn activate_clear() {
 }
 
 fn gone(text: &str) -> Destroy {
-    Destroy { target: target(text), snapshots: false, origin: false, mounted_elsewhere: None }
+    Destroy { targets: text.split(' ').map(target).collect(), ..Destroy::default() }
 }
 
 #[test]
@@ -156,6 +157,17 @@ fn destroy() {
     on("an adopted root", &both, gone("rootfs"));
     let back = but(image(), "default", |b| b.parent_uuid = Some(id(12)));
     on("a snapshot that its own BE was rolled back to", &back, gone("default@two"));
+    let mut other = image();
+    other.next.default = Some("green".into());
+    let family = but(other.clone(), "green", |b| b.parent_uuid = None);
+    on("several, what came from another first", &family, Destroy { snapshots: true, ..gone("default blue default") });
+    on("a BE and snapshots", &image(), gone("default@two green default@one"));
+    let heirs = [("one", "green"), ("", "blue")].map(|(snapshot, to)| Heir {
+        to: format!("ROOT/{to}"),
+        snapshot: Some(snapshot.to_string()).filter(|s| !s.is_empty()),
+    });
+    let heirs = HashMap::from([(name("default"), heirs.to_vec())]);
+    on("others take over what they came from", &other, Destroy { snapshots: true, heirs, ..gone("default") });
     crate::snapshot!("destroy", told.all());
 }
 
@@ -173,7 +185,11 @@ fn destroy_refused() {
     on("it is active for the next boot", &once(image(), "blue"), gone("blue"));
     on("what boots next cannot be seen", &unknown(image()), gone("blue"));
     on("it is mounted", &but(image(), "blue", |b| b.mountpoints = vec!["/mnt".into()]), gone("blue"));
-    on("it is mounted elsewhere", &image(), Destroy { mounted_elsewhere: Some("/srv/x".into()), ..gone("blue") });
+    on(
+        "it is mounted elsewhere",
+        &image(),
+        Destroy { mounted_elsewhere: [(name("blue"), "/srv/x".into())].into(), ..gone("blue") },
+    );
     let both = holding(vec![adopted("toplevel", "", 7), be("default", 1)], "default");
     on("it is the top of the store", &both, gone("toplevel"));
     let mut other = image();
@@ -183,6 +199,8 @@ fn destroy_refused() {
     on("a snapshot that another came from", &image(), gone("default@one"));
     let twins = but(image(), "blue", |b| b.parent_uuid = Some(id(11)));
     on("another came from its origin too", &twins, Destroy { origin: true, ..gone("green") });
+    on("no BE would be left", &holding(vec![be("a", 1), be("b", 2)], "c"), gone("a b"));
+    on("one of several cannot go", &image(), gone("green default"));
     on("options that are for BEs", &image(), Destroy { snapshots: true, ..gone("default@one") });
     crate::snapshot!("destroy_refused", told.all());
 }

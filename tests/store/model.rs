@@ -131,6 +131,12 @@ impl Model {
         self.bes.iter().filter(|b| b.origin == Some(id) && b.name != owner).count()
     }
 
+    /// Whether the verb destroys a BE whose snapshots others came from. Where BEs depend on those, they take them over.
+    pub fn hands_over(&self, verb: &Verb) -> bool {
+        let Verb::Destroy { be, .. } = verb else { return false };
+        self.be(be).is_some_and(|found| found.snapshots.iter().any(|s| self.clones(s.id, be) > 0))
+    }
+
     /// What the verb makes of it.
     pub fn after(&self, verb: &Verb) -> Outcome {
         let mut new = self.clone();

@@ -77,7 +77,10 @@ fn a_snapshot_that_others_came_from_stays() {
     lab.bootenv(&["create", "blue@base"]).ok();
     lab.bootenv(&["create", "-e", "blue@base", "green"]).ok();
     lab.refuses(&["destroy", "blue@base"], 3, &["green"]);
-    lab.refuses(&["destroy", "-s", "blue"], 3, &["green"]);
+    // On a pool green would take it over.
+    if kind() == Kind::Btrfs {
+        lab.refuses(&["destroy", "-s", "blue"], 3, &["green"]);
+    }
     // The clone may have another name by now.
     lab.bootenv(&["rename", "green", "olive"]).ok();
     lab.refuses(&["destroy", "blue@base"], 3, &["olive"]);
@@ -94,6 +97,24 @@ fn a_be_that_others_came_from_can_go() {
     let before = Print::of(&lab.files("green"));
     lab.bootenv(&["destroy", "blue"]).ok();
     before.assert_same(&Print::of(&lab.files("green")), "the clone was changed");
+}
+
+#[test]
+fn several_at_once_or_none() {
+    let lab = Lab::new();
+    lab.bootenv(&["create", "blue"]).ok();
+    lab.bootenv(&["create", "blue@base"]).ok();
+    lab.bootenv(&["create", "-e", "blue@base", "green"]).ok();
+    lab.bootenv(&["create", "default@then"]).ok();
+    lab.refuses(&["destroy", "-s", "blue", "green", "nosuch"], 4, &["nosuch"]);
+    lab.refuses(&["destroy", "-s", "blue", "green", "default"], 3, &["active on reboot"]);
+    let would = lab.json(&["destroy", "--dry-run", "-s", "blue", "green", "default@then"]).ok().json();
+    assert!(would.as_object().unwrap().contains_key("frees_bytes"), "{would}");
+    // One goes after those that came from it, whatever comes first.
+    lab.bootenv(&["destroy", "-s", "blue", "green", "default@then", "blue"]).ok();
+    assert_eq!(lab.names(), ["default"]);
+    assert!(!lab.holds("green") && !lab.holds("blue@base") && !lab.holds("default@then"));
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
 }
 
 #[test]

@@ -13,9 +13,10 @@ mod destroy;
 mod places;
 mod query;
 mod read;
+mod space;
 
 use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store};
-use crate::domain::{Facts, Room, StoreInfo};
+use crate::domain::{Facts, Heir, Room, StoreInfo};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
@@ -61,18 +62,25 @@ impl Zfs {
             return Err(Error::failed(format!("the pool {} is suspended", pool.name))
                 .hint(format!("see `zpool status {0}`; `zpool clear {0}` when its devices are back", pool.name)));
         }
-        if !lzc.exists(base)? {
-            return Err(Error::not_found(format!("there is no dataset {base}"))
-                .hint(format!("`zfs list -r {}` shows what there is", pool.name)));
-        }
-        Ok(Zfs {
+        let store = Zfs {
             lzc,
             pool,
             base: base.into(),
             name: name.into(),
             home: OnceCell::new(),
             initialised: Cell::new(false),
-        })
+        };
+        store.must_hold(base)?;
+        Ok(store)
+    }
+
+    /// Refuses the name of a dataset that is not there.
+    pub fn must_hold(&self, dataset: &str) -> Result<()> {
+        match self.lzc.exists(dataset)? {
+            true => Ok(()),
+            false => Err(Error::not_found(format!("there is no dataset {dataset}"))
+                .hint(format!("`zfs list -r {}` shows what there is", self.pool.name))),
+        }
     }
 
     /// Whether the pool of `dataset` is imported. Without OpenZFS there is none.
@@ -142,7 +150,7 @@ impl Store for Zfs {
     fn contents(&self, about: About<'_>) -> Result<Contents> {
         match about {
             About::There(wanted) => read::there(self, wanted),
-            about => read::contents(self, about),
+            about => read::contents(self),
         }
     }
 
@@ -242,6 +250,18 @@ impl Store for Zfs {
 
     fn destroy(&self, path: &str) -> Result<()> {
         destroy::destroy(self, &self.full(path))
+    }
+
+    fn may_destroy(&self, paths: &[&str]) -> Result<()> {
+        destroy::may_destroy(self, paths)
+    }
+
+    fn heirs(&self, path: &str, with: &[&str]) -> Result<Vec<Heir>> {
+        destroy::heirs(self, path, with)
+    }
+
+    fn frees(&self, paths: &[&str]) -> Result<Option<u64>> {
+        space::frees(self, paths).map(Some)
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {

@@ -149,6 +149,12 @@ impl Zfs {
         Ok(Some(self.property(full, "origin", "%s")?).filter(|origin| !origin.is_empty()))
     }
 
+    /// Bytes that a dataset refers to and that have been written since a snapshot of it, which is named in full.
+    pub(super) fn written(&self, full: &str, snapshot: &str) -> Result<u64> {
+        let since = snapshot.split_once('@').map_or("", |(_, name)| name);
+        self.property(full, &format!("written@{since}"), "%d")?.parse().map_err(|_| odd())
+    }
+
     fn property(&self, full: &str, property: &str, format: &str) -> Result<String> {
         let pairs = [("name", full), ("property", property), ("format", format)];
         let args = pairs.map(|(key, value)| (key.to_string(), Value::Text(value.into())));

@@ -1,5 +1,6 @@
 //! Reading a pool: one process tells of everything below `ROOT`, none of a few BEs.
 
+use super::space::Space;
 use super::{DESCRIPTION, OWN_SNAPSHOT, REST, USER, VERSION, Zfs};
 use crate::domain::{BeName, BootEnv, FORMAT, Facts, SnapName, Snapshot, Target};
 use crate::error::Result;
@@ -34,7 +35,8 @@ fn is_seen(dataset: &Dataset) -> bool {
 
 /// The adopted roots; none, and why, where that cannot be read.
 fn adopted(store: &Zfs, attention: &mut Vec<String>) -> BTreeMap<String, String> {
-    store.adopted().unwrap_or_else(|e| {
+    let adopted = if store.has_home() { store.adopted() } else { Ok(BTreeMap::new()) };
+    adopted.unwrap_or_else(|e| {
         attention.push(format!("{}: {}", e.message, e.hint.unwrap_or_default()));
         BTreeMap::new()
     })
@@ -97,13 +99,11 @@ pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
 }
 
 /// Everything that goes into the list.
-pub(super) fn contents(store: &Zfs, about: About<'_>) -> Result<Contents> {
+pub(super) fn contents(store: &Zfs) -> Result<Contents> {
     let root = store.full(ROOT);
     let mut attention = Vec::new();
-    let mut all = match about {
-        About::List { inside: false } => zfs::right_below(&root, &USER)?,
-        _ => zfs::below(&root, None, &USER)?,
-    };
+    // Also what nobody asked to see decides on what destroying a BE would free.
+    let mut all = zfs::below(&root, None, &USER)?;
     let adopted = adopted(store, &mut attention);
     for path in adopted.values() {
         let full = store.full(path);
@@ -120,6 +120,7 @@ pub(super) fn contents(store: &Zfs, about: About<'_>) -> Result<Contents> {
             nested.entry(&dataset.name[..at]).or_default().push(dataset.name[at + 1..].to_string());
         }
     }
+    let space = Space::new(store, &all);
     let mounts = mounts()?;
     let boot_env = |name: BeName, path: String, dataset: &Dataset, adopted: bool| {
         let mountpoints = mountpoints(&mounts, &dataset.name);
@@ -135,7 +136,7 @@ pub(super) fn contents(store: &Zfs, about: About<'_>) -> Result<Contents> {
             nested: nested.get(dataset.name.as_str()).cloned().unwrap_or_default(),
             running: runs(&mountpoints),
             mountpoints,
-            used: Some(dataset.used),
+            used: space.of(&dataset.name).ok(),
             facts: facts(dataset),
             snapshots: Vec::new(),
         }

@@ -57,8 +57,8 @@ pub struct Dataset {
     pub origin: Option<String>,
     /// Bytes that would be free without it; of a dataset with all below it, snapshots included.
     pub used: u64,
-    /// Bytes that would be free without the dataset, its snapshots and children aside. 0 for a snapshot.
-    pub used_by_dataset: u64,
+    /// Bytes that it refers to and the snapshot before it, or its origin, does not.
+    pub written: u64,
     /// Filesystems only.
     pub canmount: Option<Canmount>,
     /// Filesystems only: a path, `none` or `legacy`.
@@ -80,7 +80,7 @@ const NATIVE: [&str; 12] = [
     "creation",
     "origin",
     "used",
-    "usedbydataset",
+    "written",
     "canmount",
     "mountpoint",
     "readonly",
@@ -205,7 +205,7 @@ fn dataset(name: &str, properties: &[&str], values: &[String]) -> Result<Dataset
         created: i64::try_from(number("creation")?).map_err(|_| odd("creation"))?,
         origin: set(native("origin")?),
         used: number("used")?,
-        used_by_dataset: set(native("usedbydataset")?).map_or(Ok(0), |_| number("usedbydataset"))?,
+        written: number("written")?,
         canmount: Canmount::parse(&native("canmount")?),
         mountpoint: setting("mountpoint").filter(|s| s.value != "-"),
         readonly: fields("readonly").is_some_and(|(value, source)| set_readonly(value, source)),

@@ -21,6 +21,7 @@ pub(super) enum Act {
     Mount,
     Sync,
     Run,
+    Measure,
 }
 
 impl Act {
@@ -37,6 +38,7 @@ impl Act {
             Act::Mount => "mount",
             Act::Sync => "sync",
             Act::Run => "run a channel program on",
+            Act::Measure => "ask for the space of",
         }
     }
 }

@@ -157,6 +157,17 @@ impl Lzc {
         }
     }
 
+    /// Bytes that would be free without the snapshots from `first` to `last` of one dataset.
+    pub fn range_space(&self, first: &str, last: &str) -> Result<u64> {
+        let (raw, to) = (c_string(first)?, c_string(last)?);
+        let mut space = 0;
+        // SAFETY: strings that live through the call, and a place for a number.
+        self.call(Act::Measure, first, || unsafe {
+            (self.library.lzc_snaprange_space)(raw.as_ptr(), to.as_ptr(), &raw mut space)
+        })?;
+        Ok(space)
+    }
+
     /// Waits until everything done in the pool so far is on disk, where a reader that replays no log finds it.
     pub fn sync(&self, pool: &str) -> Result<()> {
         let raw = c_string(pool)?;
