@@ -1,6 +1,6 @@
 //! One run of the tool against one store: opened, locked, recovered, read.
 
-use crate::domain::{BeName, Inventory, Target};
+use crate::domain::{BeName, Inventory, MenuState, NextBoot, Target};
 use crate::error::{Error, Result};
 use crate::loader::{self, Loader, Which};
 use crate::plan::execute::{Observer, World, execute, preflight};
@@ -62,6 +62,9 @@ impl Session {
 
     /// For verbs that only read: finishes or undoes what was begun, if nobody is at it.
     pub fn settle(&self, observer: &mut dyn Observer) -> Result<()> {
+        if !self.store().initialised() && !self.foreign().is_empty() {
+            return Ok(());
+        }
         self.must_be_initialised()?;
         match journal::read(&self.store().home()?) {
             Ok(None) => Ok(()),
@@ -124,6 +127,14 @@ impl Session {
             return Ok(());
         }
         let name = self.store().info().name;
+        let foreign = self.foreign();
+        if !foreign.is_empty() {
+            return Err(Error::refused(format!(
+                "{name} has boot environments that bootenv did not make: {}",
+                foreign.join(", ")
+            ))
+            .hint(format!("`bootenv init --store {name}` makes what it needs beside them; see --dry-run first")));
+        }
         let hint = match self.is_root() {
             true => "`bootenv init` adopts the running root".to_string(),
             false => format!(
@@ -131,6 +142,13 @@ impl Session {
             ),
         };
         Err(Error::refused(format!("{name} has no boot environments yet")).hint(hint))
+    }
+
+    /// The BEs of a store that `init` has not been at: other tools keep theirs in the same place.
+    fn foreign(&self) -> Vec<String> {
+        // A Btrfs that has no place for them cannot be read.
+        let bes = self.store().contents(About::One(None)).map(|contents| contents.bes).unwrap_or_default();
+        bes.into_iter().map(|be| be.name.to_string()).collect()
     }
 
     /// Reads everything there is to know.
@@ -158,6 +176,22 @@ impl Session {
 
     fn read(&self, about: About<'_>) -> Result<Inventory> {
         let contents = self.store().contents(about)?;
+        if !self.store().initialised() {
+            let attention = vec![format!(
+                "`bootenv init` has not been at {0}: there is no menu, no shared dataset, and what boots next is not known; `bootenv init --dry-run --store {0}` shows what it would make",
+                self.store().info().name
+            )];
+            let next = NextBoot { unknown: true, ..NextBoot::default() };
+            let attention = [contents.attention, attention].concat();
+            return Ok(Inventory {
+                store: self.store().info(),
+                bes: contents.bes,
+                shared: contents.shared,
+                next,
+                menu: MenuState::default(),
+                attention,
+            });
+        }
         let loader = self.loader()?;
         let (next, menu) = loader::read_back(self.store(), &*loader, &contents.bes, about);
         let mut attention = contents.attention;

@@ -96,15 +96,17 @@ fn look(session: &Session, inventory: &Inventory) -> Result<Problems> {
     let loader = session.loader()?;
     if let Ok(entries) = loader.entries() {
         for be in &inventory.bes {
-            let described = Entry::describe(store, &*loader, be.name.as_str(), &be.path, &be.path, be.title())?;
-            match described {
-                Described { problem: Some(problem), .. } => {
+            match Entry::describe(store, &*loader, be.name.as_str(), &be.path, &be.path, be.title()) {
+                // One that cannot be read must not hide what is wrong with the others.
+                Err(problem) | Ok(Described { problem: Some(problem), .. }) => {
                     problems.unreadable.push(format!("{}: {}", be.name, problem.message));
                 }
-                Described { entry, .. } if entries.iter().any(|e| e.id == entry.id) && !entries.contains(&entry) => {
+                Ok(Described { entry, .. })
+                    if entries.iter().any(|e| e.id == entry.id) && !entries.contains(&entry) =>
+                {
                     problems.stale.push(be.name.to_string());
                 }
-                Described { .. } => {}
+                Ok(_) => {}
             }
         }
     }

@@ -35,8 +35,8 @@ pub struct Create {
     pub properties: BTreeMap<String, String>,
 }
 
-/// What decides where a BE is mounted and when.
-const OWN_PROPERTIES: [&str; 3] = ["mountpoint", "canmount", "readonly"];
+/// What decides where a BE is mounted, when, and by whom.
+const OWN_PROPERTIES: [&str; 4] = ["mountpoint", "canmount", "readonly", "zoned"];
 
 /// Plans a creation.
 pub fn create(inventory: &Inventory, request: &Create) -> Result<Plan> {

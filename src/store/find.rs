@@ -46,22 +46,34 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
                 let (name, mount) = (mount.source.display().to_string(), mount.clone());
                 open_device(mounts, &name, &mount)
             }
-            "zfs" => open_dataset(&mounts, &mount.source.to_string_lossy(), None),
+            "zfs" => open_root(&mounts, &mount.source.to_string_lossy()),
             other => Err(Error::refused(format!("/ is on {other}, which has no boot environments"))
                 .hint("name a store: --store IMAGE, a block device, or a directory on a mounted Btrfs")),
         };
     };
     let meta = match std::fs::metadata(path) {
         // A pool or a dataset looks like a path that is not there.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && names_dataset(path) => {
+        Err(e) if is_missing(&e) && names_dataset(path) => {
             let name = path.to_string_lossy();
-            return open_dataset(&mounts, &name, Some(&name));
+            return open_dataset(&mounts, &name, &name);
+        }
+        Ok(_) if names_dataset(path) => {
+            let name = path.display();
+            return Err(Error::refused(format!("{name} may be a file or directory here, and a pool"))
+                .hint(format!("name the file ./{name}, or run this in another directory")));
         }
         other => other,
     };
     let meta = meta.map_err(|e| {
-        Error::not_found(format!("there is no store {}: {}", path.display(), crate::error::plain(&e)))
-            .hint(format!("`bootenv init --store {} --size 4G --from ROOT` makes an image", path.display()))
+        let (name, pool) = (path.display(), pool_of(path));
+        let error = Error::not_found(format!("there is no store {name}: {}", crate::error::plain(&e)));
+        let image = format!("`bootenv init --store {name} --size 4G --from ROOT` makes an image");
+        match pool {
+            Some(pool) if is_missing(&e) => error.hint(format!(
+                "if it is a pool, `zpool import {pool}` imports it, once OpenZFS is loaded (`modprobe zfs`); {image}"
+            )),
+            _ => error.hint(image),
+        }
     })?;
     let kind = meta.file_type();
     if kind.is_file() {
@@ -83,7 +95,7 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
         let full = path.canonicalize().doing_to("open", path)?;
         let mount = mount_of(&mounts, &full)?;
         if mount.fstype == "zfs" {
-            return open_dataset(&mounts, &mount.source.to_string_lossy(), Some(&path.display().to_string()));
+            return open_directory(&mounts, &mount.source.to_string_lossy(), path);
         }
         if mount.fstype != "btrfs" {
             return Err(Error::refused(format!("{} is on {}, not on a Btrfs", path.display(), mount.fstype))
@@ -114,32 +126,75 @@ fn is_root(store: &Btrfs, mounts: &[Mount]) -> bool {
     mount_of(mounts, Path::new("/")).is_ok_and(|m| path(m).is_some_and(|path| store.is_mount_of(m, &path)))
 }
 
-/// Whether a path that is not there may be the name of a pool or a dataset, and there is such a pool.
+/// Whether nothing is at a path, or its parent is a file.
+fn is_missing(e: &std::io::Error) -> bool {
+    matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
+/// The pool that a path names if it is meant as a dataset, be there one or not.
+fn pool_of(path: &Path) -> Option<&str> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/ ".contains(c);
+    let name = path.to_str()?;
+    let may_be = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(allowed);
+    (may_be && !name.ends_with('/') && !name.contains("//")).then(|| name.split('/').next().unwrap_or(name))
+}
+
+/// Whether a path may be the name of a pool or a dataset, and there is such a pool.
 #[cfg(feature = "zfs")]
 fn names_dataset(path: &Path) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "-_.:/ ".contains(c);
-    let name = path.to_str().filter(|n| n.starts_with(|c: char| c.is_ascii_alphabetic()) && n.chars().all(allowed));
-    name.is_some_and(|name| !name.ends_with('/') && !name.contains("//") && Zfs::has_pool(name))
+    pool_of(path).is_some_and(Zfs::has_pool)
 }
 
 /// Opens the pool that a dataset is in, at the place where its BEs lie.
 #[cfg(feature = "zfs")]
-fn open_dataset(mounts: &[Mount], dataset: &str, name: Option<&str>) -> Result<Opened> {
+fn open_dataset(mounts: &[Mount], dataset: &str, name: &str) -> Result<Opened> {
     let base = Zfs::base_of(dataset);
-    let store = Zfs::open(base, name.unwrap_or(base))?;
+    let store = Zfs::open(base, name)?;
+    store.must_hold(dataset)?;
     let root = mount_of(mounts, Path::new("/"))?;
-    let is_root = root.fstype == "zfs" && Zfs::base_of(&root.source.to_string_lossy()) == base;
+    let is_root = root.fstype == "zfs" && Zfs::base_of_root(&root.source.to_string_lossy())? == base;
     Ok(Opened { store: Rc::new(store), is_root })
+}
+
+/// Opens the pool that `/` is on.
+#[cfg(feature = "zfs")]
+fn open_root(mounts: &[Mount], dataset: &str) -> Result<Opened> {
+    let base = Zfs::base_of_root(dataset)?;
+    open_dataset(mounts, base, base)
+}
+
+/// Opens the pool that a directory is on, if BEs lie around it.
+#[cfg(feature = "zfs")]
+fn open_directory(mounts: &[Mount], dataset: &str, path: &Path) -> Result<Opened> {
+    if !Zfs::is_around(dataset)? {
+        let pool = dataset.split('/').next().unwrap_or(dataset);
+        let told =
+            format!("{} is on the dataset {dataset}, which is no boot environment and holds none", path.display());
+        return Err(
+            Error::refused(told).hint(format!("name the pool or the dataset that is to hold them: --store {pool}"))
+        );
+    }
+    open_dataset(mounts, dataset, &path.display().to_string())
 }
 
 #[cfg(not(feature = "zfs"))]
 fn names_dataset(path: &Path) -> bool {
     // Nothing can be asked about pools, but what looks like one is told what is missing.
-    !path.is_absolute() && path.components().count() == 1 && path.extension().is_none()
+    !path.exists() && !path.is_absolute() && path.components().count() == 1 && path.extension().is_none()
 }
 
 #[cfg(not(feature = "zfs"))]
-fn open_dataset(_mounts: &[Mount], dataset: &str, _name: Option<&str>) -> Result<Opened> {
+fn open_root(mounts: &[Mount], dataset: &str) -> Result<Opened> {
+    open_dataset(mounts, dataset, dataset)
+}
+
+#[cfg(not(feature = "zfs"))]
+fn open_directory(mounts: &[Mount], dataset: &str, _path: &Path) -> Result<Opened> {
+    open_dataset(mounts, dataset, dataset)
+}
+
+#[cfg(not(feature = "zfs"))]
+fn open_dataset(_mounts: &[Mount], dataset: &str, _name: &str) -> Result<Opened> {
     Err(Error::refused(format!("{dataset}: this bootenv was built without ZFS")).hint(
         "build it with the feature zfs (it is on by default); or name an image file, a block device or a directory",
     ))
@@ -190,6 +245,9 @@ impl Lock {
                 Some(nix::libc::ELOOP) => {
                     e.hint(format!("it is a symlink, which bootenv never makes: remove {HOME}/lock"))
                 }
+                Some(nix::libc::EROFS) => e.hint(
+                    "the store is read-only: mount it, or import the pool, read-write; `dmesg` may tell the reason",
+                ),
                 _ => e,
             })?;
         match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {

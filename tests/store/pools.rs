@@ -1,6 +1,6 @@
 //! What people expect of a pool, and pools that are in no good state. For the zfs lane.
 
-use crate::lab::{Kind, Lab, Print, only_on, sh};
+use crate::lab::{Kind, Lab, Print, Ran, on, only_on, sh};
 
 /// Why these cases run on pools alone.
 const POOLS: &str = "pools only";
@@ -165,7 +165,7 @@ fn what_cannot_all_be_destroyed_is_refused_before_anything_is() {
     sh(&format!("zfs destroy {pool}/foreign"));
     zfs("snapshot ROOT/blue/srv@mine");
     zfs("snapshot 'ROOT/green@no name'");
-    lab.refuses(&["destroy", "-s", "blue"], 3, &["srv@mine"]);
+    lab.json(&["destroy", "-s", "blue"]).refused(3, &["srv@mine"]);
     lab.refuses(&["destroy", "-s", "green"], 3, &["green@no name"]);
     zfs("destroy ROOT/blue/srv@mine");
     lab.bootenv(&["destroy", "blue"]).ok();
@@ -246,4 +246,157 @@ fn space_is_what_really_becomes_free() {
     }
     let freed = begin - used(&lab);
     assert!((freed - whole).abs() < 1 << 20, "together: {whole} bytes said, {freed} freed");
+}
+
+#[test]
+fn a_name_that_is_a_file_and_a_pool_is_refused() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let lab = Lab::new();
+    let pool = lab.store();
+    let at = lab.path(pool.to_str().unwrap());
+    let list = || -> Ran { lab.command(&["list", "--json"]).current_dir(lab.path("")).output().unwrap().into() };
+    list().ok();
+    std::fs::create_dir(&at).unwrap();
+    list().refused(3, &["file or directory", "and a pool", "./"]);
+    std::fs::remove_dir(&at).unwrap();
+    std::fs::write(&at, "text").unwrap();
+    list().refused(3, &["file or directory", "and a pool", "./"]);
+    for (deep, status) in [("ROOT", 0), ("ROOT/default", 0), ("ROOT/nosuch", 4), ("nosuch", 4), ("nosuch/ROOT", 4)] {
+        assert_eq!(on(&pool.join(deep), &["list"]).status, status, "{deep}");
+    }
+}
+
+#[test]
+fn a_pool_imported_read_only_can_be_looked_at() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let lab = Lab::new();
+    lab.bootenv(&["create", "blue"]).ok();
+    lab.leave_top();
+    let (pool, dir) = (lab.store().display().to_string(), lab.path("").display().to_string());
+    sh(&format!("zpool export {pool}"));
+    lab.json(&["list"]).refused(4, &["zpool import"]);
+    sh(&format!("zpool import -N -o readonly=on -o cachefile=none -d '{dir}' {pool}"));
+    assert_eq!(lab.names(), ["default", "blue"]);
+    assert_eq!(lab.json(&[]).ok().json()["boot_environments"], 2);
+    for args in [&["create", "new"][..], &["activate", "blue"], &["destroy", "blue"], &["mount", "blue"]] {
+        lab.json(args).refused(1, &["ead-only", "import the pool"]);
+    }
+}
+
+#[test]
+fn a_pool_that_has_lost_a_device_works_and_says_so() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let lab = Lab::new();
+    lab.leave_top();
+    let (pool, other) = (lab.store().display().to_string(), lab.path("other").display().to_string());
+    let file = lab.path("pool").display().to_string();
+    sh(&format!(
+        "truncate -s 256M '{other}' && zpool attach -w {pool} '{file}' '{other}' && zpool offline {pool} '{other}'"
+    ));
+    lab.bootenv(&["create", "blue"]).ok();
+    let status = lab.bootenv(&["--json"]).ok().json();
+    assert!(status["attention"][0].as_str().unwrap().contains("degraded"), "{status}");
+    sh(&format!("zpool online {pool} '{other}'"));
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
+}
+
+#[test]
+fn properties_that_cannot_be_set_are_refused_and_nothing_is_made() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let lab = Lab::new();
+    for (property, status) in [
+        ("mountpoint=/x", 3),
+        ("canmount=on", 3),
+        ("readonly=on", 3),
+        ("zoned=on", 3),
+        ("nosuch=1", 1),
+        ("compression=bogus", 1),
+        ("encryption=on", 1),
+        ("used=5", 1),
+        ("volsize=1G", 1),
+        ("utf8only=on", 1),
+        ("quota", 2),
+        ("=x", 2),
+    ] {
+        lab.refuses(&["create", "-o", property, "blue"], status, &[property.split('=').next().unwrap()]);
+    }
+    lab.bootenv(&["create", "-o", "org.example:x=y", "-o", "quota=1G", "blue"]).ok();
+    assert_eq!(get(&lab, "ROOT/blue", "org.example:x"), "y local");
+}
+
+#[test]
+fn bes_of_other_tools_are_listed_before_init_and_as_they_are() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let lab = Lab::empty();
+    let pool = lab.store().display().to_string();
+    sh(&format!(
+        "zfs create -o canmount=off -o org.zfsbootmenu:commandline=quiet {pool}/ROOT; zfs create -u -o mountpoint=/home {pool}/home"
+    ));
+    for be in ["debian", "older"] {
+        let root = lab.foreign(&format!("ROOT/{be}"), "");
+        assert!(root.join("etc").is_dir());
+        lab.leave_top();
+    }
+    sh(&format!(
+        "zfs snapshot {pool}/ROOT/debian@auto && zfs clone -o canmount=noauto -o mountpoint=/ {pool}/ROOT/debian@auto {pool}/ROOT/copy"
+    ));
+    let before = lab.print();
+    assert_eq!(listed(&lab), ["debian -", "debian@auto", "older -", "copy debian@auto"]);
+    let status = lab.bootenv(&["--json"]).ok().json();
+    assert_eq!((&status["on_reboot"], &status["next_boot_known"]), (&serde_json::Value::Null, &false.into()));
+    assert!(status["attention"].to_string().contains("bootenv init"), "{status}");
+    for args in [&["create", "new"][..], &["activate", "copy"], &["destroy", "copy"], &["mount", "copy"], &["check"]] {
+        lab.refuses(args, 3, &["debian", "bootenv init"]);
+    }
+    before.assert_same(&lab.print(), "looking has changed something");
+    // What `/` would be on in a machine, and a directory that has nothing to do with BEs.
+    sh(&format!("zfs set -u mountpoint='{0}' {pool}/home && zfs mount {pool}/home", lab.path("home").display()));
+    on(&lab.path("home"), &["list"]).refused(3, &["home", "no boot environment", &format!("--store {pool}")]);
+    sh(&format!("zfs unmount {pool}/home"));
+    lab.bootenv(&["init"]).ok();
+    assert!(lab.names().len() == 4, "{:?}", lab.names());
+    assert_eq!(get(&lab, "ROOT/default", "org.zfsbootmenu:commandline"), format!("quiet inherited from {pool}/ROOT"));
+    assert_eq!(sh(&format!("zpool get -Ho value bootfs {pool}")).trim(), format!("{pool}/ROOT/default"));
+}
+
+#[test]
+fn a_be_whose_key_is_not_loaded() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let lab = Lab::empty();
+    let (pool, key) = (lab.store().display().to_string(), lab.path("key").display().to_string());
+    std::fs::write(&key, "a passphrase").unwrap();
+    let encrypted = format!("-o encryption=on -o keyformat=passphrase -o 'keylocation=file://{key}'");
+    sh(&format!("zfs create -o canmount=off {encrypted} {pool}/ROOT"));
+    let root = lab.root("");
+    lab.init(&root, &[]).ok();
+    // With its key loaded it is as any other.
+    lab.bootenv(&["create", "-a", "blue"]).ok();
+    lab.bootenv(&["create", "blue@then"]).ok();
+    lab.bootenv(&["mount", "blue"]).ok();
+    lab.bootenv(&["unmount", "blue"]).ok();
+    lab.bootenv(&["create", "red"]).ok();
+    lab.leave_top();
+    sh(&format!("zfs unload-key {pool}/ROOT"));
+    assert_eq!(lab.names(), ["default", "blue", "red"]);
+    for args in [&["activate", "default"][..], &["mount", "red"], &["create", "new"]] {
+        lab.json(args).refused(1, &["encryption key is not loaded", "zfs load-key"]);
+    }
+    assert_eq!(lab.names(), ["default", "blue", "red"]);
+    lab.bootenv(&["check"]).fails(1, &[]);
+    lab.bootenv(&["destroy", "red"]).ok();
+    sh(&format!("zfs load-key {pool}/ROOT"));
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
+    assert_eq!(get(&lab, "ROOT/blue", "keylocation"), "none default");
 }

@@ -70,6 +70,15 @@ fn what_is_neither_file_nor_device_nor_directory_is_refused() {
 }
 
 #[test]
+fn what_may_be_a_pool_that_is_not_there_is_told_how_to_get_it() {
+    for name in ["nosuchpool", "nosuchpool/ROOT/blue"] {
+        on(Path::new(name), &["list"]).refused(4, &[name, "zpool import nosuchpool", "makes an image"]);
+    }
+    let told = on(Path::new("./nosuchpool"), &["list"]).refused(4, &["makes an image"]);
+    assert!(!told.stderr.contains("zpool"), "{}", told.stderr);
+}
+
+#[test]
 fn a_store_that_nobody_has_initialised_says_what_to_do() {
     let lab = Lab::empty();
     lab.make();

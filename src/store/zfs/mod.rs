@@ -96,6 +96,24 @@ impl Zfs {
         root.and_then(|(end, part)| dataset[..end].strip_suffix(part)).map_or(dataset, |b| b.trim_end_matches('/'))
     }
 
+    /// Whether `dataset` lies where BEs do, or holds them.
+    pub fn is_around(dataset: &str) -> Result<bool> {
+        Ok(Self::base_of(dataset) != dataset || Lzc::open()?.exists(&format!("{dataset}/{ROOT}"))?)
+    }
+
+    /// What the BEs of a system lie below of that has `dataset` as its root, wherever that lies: the nearest dataset that holds
+    /// BEs, or the one above where there are none yet.
+    pub fn base_of_root(dataset: &str) -> Result<&str> {
+        let mut above = dataset;
+        while !Self::is_around(above)? {
+            let Some((parent, _)) = above.rsplit_once('/') else {
+                return Ok(dataset.rsplit_once('/').map_or(dataset, |(parent, _)| parent));
+            };
+            above = parent;
+        }
+        Ok(Self::base_of(above))
+    }
+
     /// The full name of what lies at `path`.
     fn full(&self, path: &str) -> String {
         if path.is_empty() { self.base.clone() } else { format!("{}/{path}", self.base) }
@@ -150,7 +168,7 @@ impl Store for Zfs {
     fn contents(&self, about: About<'_>) -> Result<Contents> {
         match about {
             About::There(wanted) => read::there(self, wanted),
-            about => read::contents(self),
+            About::All | About::List { .. } | About::One(_) => read::contents(self),
         }
     }
 

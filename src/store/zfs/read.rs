@@ -1,10 +1,11 @@
 //! Reading a pool: one process tells of everything below `ROOT`, none of a few BEs.
 
+use super::destroy::inside;
 use super::space::Space;
 use super::{DESCRIPTION, OWN_SNAPSHOT, REST, USER, VERSION, Zfs};
 use crate::domain::{BeName, BootEnv, FORMAT, Facts, SnapName, Snapshot, Target};
 use crate::error::Result;
-use crate::store::{About, Contents, ROOT, SHARED, Store, be_path};
+use crate::store::{Contents, ROOT, SHARED, Store, be_path};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::zfs::{self, Canmount, Dataset, Kind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -98,6 +99,17 @@ pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
     Ok(Contents { bes: named.iter().filter_map(boot_env).collect(), shared: store.taken(SHARED)?, attention })
 }
 
+/// What of a BE is mounted by `zfs mount -a`, also when another one runs: over what that has in the same place.
+fn always_mounted(all: &[Dataset], be: &str) -> Vec<String> {
+    let told = |d: &Dataset| {
+        let at = d.mountpoint.as_ref().map(|m| m.value.as_str()).filter(|m| m.starts_with('/'))?;
+        let name = &d.name;
+        Some(format!("{name} is mounted at {at} whatever boots (canmount=on): `zfs set canmount=noauto {name}`"))
+    };
+    let on = |d: &&Dataset| d.canmount == Some(Canmount::On) && inside(be, &d.name);
+    all.iter().filter(on).filter_map(told).collect()
+}
+
 /// Everything that goes into the list.
 pub(super) fn contents(store: &Zfs) -> Result<Contents> {
     let root = store.full(ROOT);
@@ -111,6 +123,10 @@ pub(super) fn contents(store: &Zfs) -> Result<Contents> {
             // Snapshots of an adopted root are none of ours.
             all.extend(zfs::below(&full, None, &USER)?.into_iter().filter(|d| d.kind == Kind::Filesystem));
         }
+    }
+    if store.pool.health != "ONLINE" {
+        let (pool, health) = (&store.pool.name, store.pool.health.to_lowercase());
+        attention.push(format!("the pool {pool} is {health}: `zpool status {pool}` tells why, and what to do"));
     }
     let guids: HashMap<&str, u64> = all.iter().map(|d| (d.name.as_str(), d.guid)).collect();
     // What holds nothing but the name of a dataset below it is not one to people.
@@ -182,5 +198,8 @@ pub(super) fn contents(store: &Zfs) -> Result<Contents> {
         }
     }
     bes.sort_by_key(|(txg, _)| *txg);
+    if bes.len() > 1 {
+        attention.extend(bes.iter().flat_map(|(_, be)| always_mounted(&all, &store.full(&be.path))));
+    }
     Ok(Contents { bes: bes.into_iter().map(|(_, be)| be).collect(), shared: store.taken(SHARED)?, attention })
 }
