@@ -359,6 +359,7 @@ fn bes_of_other_tools_are_listed_before_init_and_as_they_are() {
         lab.refuses(args, 3, &["debian", "bootenv init"]);
     }
     before.assert_same(&lab.print(), "looking has changed something");
+    lab.leave_top();
     // What `/` would be on in a machine, and a directory that has nothing to do with BEs.
     sh(&format!("zfs set -u mountpoint='{0}' {pool}/home && zfs mount {pool}/home", lab.path("home").display()));
     on(&lab.path("home"), &["list"]).refused(3, &["home", "no boot environment", &format!("--store {pool}")]);
