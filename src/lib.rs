@@ -73,18 +73,21 @@
 //! store is *committed* (`syncfs`) before the default on the ESP changes to something new. GRUB cannot write to Btrfs either,
 //! so default, one-shot and the previous default live in an environment block on the ESP (FAT).
 //!
-//! Three texts share the work: `early.cfg` in the EFI image finds the ESP, `stub.cfg` on the ESP finds the store,
-//! `logic.cfg` in the store decides what boots. Only `menu.cfg` is generated, one line per BE, and it is read back: what
+//! Three texts share the work: `early.cfg` in the EFI image finds the ESP, `stub.cfg` there finds the menu's directory, and
+//! `logic.cfg` in that decides what boots. Only `menu.cfg` is generated, one line per BE, and it is read back: what
 //! `list` shows as `R` and `T` follows the same rules to the end ([`loader::read_back`]), including what GRUB falls back
 //! to when a kernel is gone. An image that has no machine yet keeps its ESP's files in `BOOTENV/esp`, to be copied as
 //! they are; once a machine has changed the real ones, the stand-in is removed.
 //!
 //! # A loader that cannot see the store
 //!
-//! systemd-boot reads the ESP and nothing else; GRUB on a pool that its own driver cannot read is no different. For
+//! systemd-boot reads the ESP and nothing else; GRUB cannot read pools as they are made today. For
 //! both, [`loader::kernels`] keeps copies of kernels on the ESP, named by content, written beside and renamed,
-//! checked for space before the first byte, and collected last. Its directory, named by the store's UUID, is also what an ESP is
-//! recognised by.
+//! checked for space before the first byte, and collected last. By its directory, named by the store's UUID, systemd-boot's ESP is
+//! recognised; in the same directory GRUB has its menu, where it cannot have it in the store.
+//!
+//! Whatever makes room must need none. An entry of systemd-boot is a file, to be removed; GRUB's menu is one file for all, and
+//! another one is written beside it: a reserve is kept for that.
 //!
 //! Such a loader boots what an entry says whether or not it is there, so [`domain::Sight`] decides how what is due can be moved:
 //!

@@ -119,15 +119,7 @@ fn choose_loader(session: &Session, args: &args::Init, inventory: Option<&Invent
             _ => Ok(()),
         };
     }
-    let reads = session.store().info().grub_reads;
-    if asked == Some(Which::Grub) && !reads {
-        return Err(Error::refused("GRUB cannot read this store").hint("use --loader systemd-boot"));
-    }
-    let usual = match (reads, session.is_root()) {
-        (false, _) => Which::SystemdBoot,
-        (true, true) => Which::of_this_machine(),
-        (true, false) => Which::Grub,
-    };
+    let usual = if session.is_root() { Which::of_this_machine() } else { Which::Grub };
     session.choose_loader(asked.unwrap_or(usual));
     Ok(())
 }

@@ -3,12 +3,13 @@
 //! On a machine it is a mounted FAT filesystem that knows this store: how it says so is the loader's business. An image
 //! that has no machine yet keeps the same files in `BOOTENV/esp`, to be copied to an ESP as they are.
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::store::Store;
 use crate::sys::mountinfo;
 use crate::sys::tree::Tree;
 use rustix::fs::StatVfsMountFlags;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 /// What firmware starts when no boot entry says otherwise (UEFI specification, 3.5.1.1).
 pub const REMOVABLE: &str = "EFI/BOOT/BOOTX64.EFI";
@@ -51,14 +52,22 @@ pub struct Place {
     pub device: PathBuf,
 }
 
-impl Esp {
-    /// Finds it. `mark` looks at the files of an ESP; `preferred` is the device that is right if several are.
-    pub fn find(
-        store: &dyn Store,
-        is_root: bool,
-        mark: &dyn Fn(&Tree) -> Mark,
-        preferred: Option<&Path>,
-    ) -> Result<Esp> {
+/// How a loader finds the ESP of a store.
+pub struct Finder {
+    /// The store.
+    pub store: Rc<dyn Store>,
+    /// Whether the running system is on it.
+    pub is_root: bool,
+    /// What the files of an ESP say of whose it is.
+    pub mark: Box<dyn Fn(&Tree) -> Mark>,
+    /// The device that is right if several ESPs know the store.
+    pub preferred: Option<PathBuf>,
+}
+
+impl Finder {
+    /// Finds it, as it is now.
+    pub fn find(&self) -> Result<Esp> {
+        let (is_root, preferred) = (self.is_root, self.preferred.as_deref());
         let mut ours = None;
         let mut unclaimed = None;
         for mount in mounts()?.into_iter().filter(|m| m.fstype == "vfat" && m.root == Path::new("/")) {
@@ -67,7 +76,7 @@ impl Esp {
             let place = Place { at: mount.target, device: mount.source };
             let kept =
                 |found: &Option<(Tree, Place)>| found.as_ref().is_some_and(|(_, p)| preferred == Some(&*p.device));
-            match mark(&tree) {
+            match (self.mark)(&tree) {
                 Mark::Ours if ours.is_none() || right => ours = Some((tree, place)),
                 Mark::Free if is_root && tree.exists("EFI") && !kept(&unclaimed) => unclaimed = Some((tree, place)),
                 _ => {}
@@ -79,12 +88,28 @@ impl Esp {
         if is_root {
             return Ok(unclaimed.map_or(Esp::Missing, |(tree, place)| Esp::Unclaimed(tree, place)));
         }
-        match store.initialised() {
-            true if store.home()?.exists(STAGED) => Ok(Esp::Staged(store.home()?.sub(STAGED)?)),
+        match self.store.initialised() {
+            true if self.store.home()?.exists(STAGED) => Ok(Esp::Staged(self.store.home()?.sub(STAGED)?)),
             _ => Ok(Esp::Missing),
         }
     }
 
+    /// The files, for `install` to put the loader's own among them: a stand-in is made where there is no machine yet.
+    pub fn for_install(&self) -> Result<Tree> {
+        let (esp, home) = (self.find()?, self.store.home()?);
+        esp.must_be_writable()?;
+        match esp {
+            Esp::Mounted(tree, _) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => Ok(tree),
+            Esp::Missing if self.is_root || home.exists(MOVED) => Err(missing()),
+            Esp::Missing => {
+                home.make_dir(STAGED, 0o755)?;
+                home.sub(STAGED)
+            }
+        }
+    }
+}
+
+impl Esp {
     /// The files, if this store's state is there.
     pub fn tree(&self) -> Result<&Tree> {
         match self {
@@ -97,16 +122,12 @@ impl Esp {
         }
     }
 
-    /// The files, for `install` to put its own among them: a stand-in is made where there is no machine yet.
-    pub fn for_install(self, store: &dyn Store, is_root: bool) -> Result<Tree> {
-        let home = store.home()?;
+    /// An error of who looked here for what a loader has put: on an ESP that does not know the store it is damage, which a
+    /// repair mends, and no refusal.
+    pub fn not_found(&self, e: Error) -> Error {
         match self {
-            Esp::Mounted(tree, _) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => Ok(tree),
-            Esp::Missing if is_root || home.exists(MOVED) => Err(missing()),
-            Esp::Missing => {
-                home.make_dir(STAGED, 0o755)?;
-                home.sub(STAGED)
-            }
+            Esp::Unclaimed(..) => Error { kind: Kind::Failed, ..e },
+            _ => e,
         }
     }
 

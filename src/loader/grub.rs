@@ -1,10 +1,14 @@
 //! GRUB on UEFI.
 //!
-//! Three texts: `early.cfg` inside the EFI image finds the ESP; `stub.cfg` on the ESP finds the store; `logic.cfg` in
-//! the store's own directory shows the menu and decides what boots. Only `menu.cfg` beside it is generated.
+//! Three texts: `early.cfg` inside the EFI image finds the ESP; `stub.cfg` on the ESP finds the menu's directory; `logic.cfg`
+//! there shows the menu and decides what boots. Only `menu.cfg` beside it is generated.
+//!
+//! That directory is the store's own, and kernels are loaded out of the BEs, if GRUB can read the store. Else it is on the
+//! ESP, with copies of the kernels in it.
 
-use super::esp::{self, Esp, Mark};
+use super::esp::{self, Esp, Finder, Mark};
 use super::grubenv::GrubEnv;
+use super::kernels::Kernels;
 use super::{Entry, Loader, menu};
 use crate::domain::{Asked, NextBoot};
 use crate::error::{Doing, Error, Result};
@@ -21,10 +25,15 @@ const STUB: &str = "EFI/bootenv/grub.cfg";
 const GRUBENV: &str = "EFI/bootenv/grubenv";
 /// Our own copy of the EFI image, for a firmware boot entry.
 const OWN: &str = "EFI/bootenv/grubx64.efi";
+/// The menu's directory in the store's own.
 const DIR: &str = "grub";
-const MENU: &str = "grub/menu.cfg";
-const LOGIC: &str = "grub/grub.cfg";
+const MENU: &str = "menu.cfg";
+const LOGIC: &str = "grub.cfg";
+/// Beside a menu on the ESP: the room that another menu needs while it takes the place of this one, for when there is no other.
+const RESERVE: &str = "reserve";
 const EARLY_TEXT: &str = include_str!("grub/early.cfg");
+const IN_STORE_TEXT: &str = include_str!("grub/in-store.cfg");
+const ON_ESP_TEXT: &str = include_str!("grub/on-esp.cfg");
 const STUB_TEXT: &str = include_str!("grub/stub.cfg");
 const LOGIC_TEXT: &str = include_str!("grub/logic.cfg");
 const MODULES_DIR: &str = "/usr/lib/grub/x86_64-efi";
@@ -40,16 +49,18 @@ const PREVIOUS: &str = "bootenv_previous";
 /// What the store's settings call this loader, where they do.
 pub const NAME: &str = "grub";
 
-/// Whether `init` came as far as the loader.
-pub fn is_installed(store: &dyn Store) -> bool {
-    store.home().is_ok_and(|home| home.exists(LOGIC))
+/// Whether its files are where the loader looks for them: for a store whose settings are lost.
+pub fn is_installed(store: &Rc<dyn Store>, is_root: bool) -> bool {
+    Grub::new(Rc::clone(store), is_root).has_logic()
 }
 
 /// GRUB, for one store. What was read of the ESP and the menu is kept until it is changed here: whoever changes it holds
 /// the store's lock.
 pub struct Grub {
     store: Rc<dyn Store>,
-    is_root: bool,
+    finder: Rc<Finder>,
+    /// The copies of kernels that it boots, if it cannot read the store.
+    kernels: Option<Kernels>,
     esp: RefCell<Option<Rc<Esp>>>,
     menu: RefCell<Option<Rc<String>>>,
     /// Whether every line of that menu has been looked at.
@@ -59,11 +70,16 @@ pub struct Grub {
 impl Grub {
     /// The loader of a store. `is_root` says whether the running system is on it.
     pub fn new(store: Rc<dyn Store>, is_root: bool) -> Self {
-        Grub { store, is_root, esp: RefCell::default(), menu: RefCell::default(), whole: Cell::new(false) }
-    }
-
-    fn home(&self) -> Result<Tree> {
-        self.store.home()
+        let info = store.info();
+        let mark = Box::new(move |tree: &Tree| match tree.read(STUB) {
+            Ok(Some(stub)) if String::from_utf8_lossy(&stub).contains(&info.uuid) => Mark::Ours,
+            Ok(Some(_)) => Mark::Taken,
+            _ => Mark::Free,
+        });
+        let finder = Rc::new(Finder { store: Rc::clone(&store), is_root, mark, preferred: None });
+        let kernels = (!info.grub_reads).then(|| Kernels::new(Rc::clone(&finder)));
+        let (esp, menu, whole) = Default::default();
+        Grub { store, finder, kernels, esp, menu, whole }
     }
 
     /// Looked for once; `install`, which makes it, forgets it.
@@ -71,19 +87,24 @@ impl Grub {
         if let Some(esp) = &*self.esp.borrow() {
             return Ok(Rc::clone(esp));
         }
-        let esp = Rc::new(self.find_esp()?);
+        let esp = Rc::new(self.finder.find()?);
         *self.esp.borrow_mut() = Some(Rc::clone(&esp));
         Ok(esp)
     }
 
-    fn find_esp(&self) -> Result<Esp> {
-        let uuid = self.store.info().uuid;
-        let mark = |tree: &Tree| match tree.read(STUB) {
-            Ok(Some(stub)) if String::from_utf8_lossy(&stub).contains(&uuid) => Mark::Ours,
-            Ok(Some(_)) => Mark::Taken,
-            _ => Mark::Free,
-        };
-        Esp::find(&*self.store, self.is_root, &mark, None)
+    /// Does something in the menu's directory.
+    fn in_dir<T>(&self, act: impl FnOnce(&Tree, &str) -> Result<T>) -> Result<T> {
+        match &self.kernels {
+            None => act(&self.store.home()?, DIR),
+            Some(kernels) => {
+                let esp = self.esp()?;
+                act(esp.tree().map_err(|e| esp.not_found(e))?, kernels.dir())
+            }
+        }
+    }
+
+    fn has_logic(&self) -> bool {
+        self.in_dir(|tree, dir| Ok(tree.exists(&format!("{dir}/{LOGIC}")))).unwrap_or(false)
     }
 
     fn env(&self) -> Result<GrubEnv> {
@@ -96,9 +117,9 @@ impl Grub {
         }
     }
 
-    /// Whether `init` came as far as the loader.
+    /// Whether `init` came as far as the loader. Where the ESP cannot be seen, the store's settings say so.
     fn installed(&self) -> bool {
-        is_installed(&*self.store)
+        self.has_logic() || (self.kernels.is_some() && matches!(self.store.loader(), Ok(Some(name)) if name == NAME))
     }
 
     /// The menu as text, whether it parses or not.
@@ -107,8 +128,10 @@ impl Grub {
             return Ok(Rc::clone(text));
         }
         let repair = "`bootenv check --repair` makes it anew from the boot environments there are";
-        let text = self.home()?.read_text(MENU).map_err(|e| e.hint(repair))?;
-        let text = text.ok_or_else(|| Error::failed("the boot menu BOOTENV/grub/menu.cfg is missing").hint(repair))?;
+        let text = self.in_dir(|tree, dir| {
+            let text = tree.read_text(&format!("{dir}/{MENU}")).map_err(|e| e.hint(repair))?;
+            text.ok_or_else(|| Error::failed(format!("the boot menu {MENU} is missing")).hint(repair))
+        })?;
         let text = Rc::new(text);
         *self.menu.borrow_mut() = Some(Rc::clone(&text));
         Ok(text)
@@ -120,6 +143,9 @@ impl Grub {
         }
         let entries = menu::parse(&self.menu()?, wanted)?;
         self.whole.set(true);
+        if let Some(kernels) = &self.kernels {
+            entries.iter().filter_map(|e| e.copies.as_ref()).for_each(|copies| kernels.remember(copies));
+        }
         Ok(entries)
     }
 
@@ -132,13 +158,67 @@ impl Grub {
 
     fn write_menu(&self, text: String) -> Result<()> {
         *self.menu.borrow_mut() = None;
-        self.home()?.write(MENU, text.as_bytes(), 0o644)?;
+        self.in_dir(|tree, dir| {
+            let write = || tree.write(&format!("{dir}/{MENU}"), text.as_bytes(), 0o644);
+            match write() {
+                Err(e) if e.is_full() && self.kernels.is_some() => {
+                    tree.remove(&format!("{dir}/{RESERVE}"))?;
+                    write()
+                }
+                written => written,
+            }
+        })?;
         *self.menu.borrow_mut() = Some(Rc::new(text));
-        Ok(())
+        match self.kernels {
+            Some(_) => self.esp()?.retire_stand_in(&*self.store),
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the room that a menu with one entry less needs, so that destroying makes room on an ESP that is full.
+    fn keep_reserve(&self) -> Result<()> {
+        let size = self.menu()?.len().next_multiple_of(16 << 10);
+        self.in_dir(|tree, dir| {
+            let path = format!("{dir}/{RESERVE}");
+            let there = tree.file(&path)?.and_then(|file| file.metadata().ok()).map_or(0, |m| m.len());
+            if there == size as u64 { Ok(()) } else { tree.write(&path, &vec![0; size], 0o600) }
+        })
+    }
+
+    /// What the menu needs on the ESP besides the kernels' copies: another one is written beside it.
+    fn menu_size(&self) -> u64 {
+        self.menu().map_or(0, |menu| menu.len() as u64)
+    }
+
+    /// Copies what an entry boots to where the loader reads it.
+    fn copy(&self, entry: &Entry) -> Result<()> {
+        match &self.kernels {
+            Some(kernels) => kernels.copy(entry, self.menu_size()),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the loader takes the entry: it looks whether the files are there.
+    fn takes(&self, entry: &Entry) -> bool {
+        let Some(kernels) = &self.kernels else { return entry.bootable(&*self.store) };
+        let there = |esp: &Esp| {
+            let tree = esp.tree().ok()?;
+            let mut copies = entry.copies.as_ref()?.all();
+            Some(copies.all(|copy| tree.exists(&kernels.path(copy))))
+        };
+        self.esp().ok().and_then(|esp| there(&esp)).unwrap_or(false)
+    }
+
+    /// Whether what it takes comes up, as far as it can be seen: copies that are whole, and a root, which it does not see.
+    fn comes_up(&self, entry: &Entry) -> bool {
+        let Some(kernels) = &self.kernels else { return true };
+        let whole = self.esp().is_ok_and(|esp| esp.tree().is_ok_and(|tree| kernels.has_all(tree, entry)));
+        whole && self.store.taken(&entry.path).unwrap_or(false)
     }
 
     fn stub(&self) -> String {
-        STUB_TEXT.replace("@STORE_UUID@", &self.store.info().uuid)
+        let find = if self.kernels.is_some() { ON_ESP_TEXT } else { IN_STORE_TEXT };
+        format!("{find}{STUB_TEXT}").replace("@STORE_UUID@", &self.store.info().uuid)
     }
 
     /// Builds the EFI image with the system's own GRUB.
@@ -217,17 +297,34 @@ impl Loader for Grub {
     }
 
     fn named(&self, ids: &[&str]) -> Result<Vec<Entry>> {
-        match ids.is_empty() && self.whole.get() {
-            true => Ok(Vec::new()),
-            false => self.parse(|id| ids.contains(&id)),
+        let wanted = |id: &str| ids.contains(&id);
+        match &self.kernels {
+            _ if ids.is_empty() && self.whole.get() => Ok(Vec::new()),
+            None => self.parse(wanted),
+            // What all of them know of kernels is wanted.
+            Some(_) => Ok(self.entries()?.into_iter().filter(|e| wanted(&e.id)).collect()),
         }
     }
 
+    fn room_for(&self, entries: &[Entry]) -> Result<()> {
+        self.kernels.as_ref().map_or(Ok(()), |kernels| kernels.room_for(entries, self.menu_size()))
+    }
+
+    fn kernels(&self) -> Option<&Kernels> {
+        if self.kernels.is_some() && !self.whole.get() {
+            // What the entries know of kernels need not be read again. Without an ESP nothing is known.
+            let _ = self.entries();
+        }
+        self.kernels.as_ref()
+    }
+
     fn put(&self, entry: &Entry) -> Result<()> {
+        self.copy(entry)?;
         self.edit(|text| menu::put(text, entry))
     }
 
     fn put_beside(&self, entry: &Entry) -> Result<()> {
+        self.copy(entry)?;
         self.edit(|text| menu::put_beside(text, entry))
     }
 
@@ -239,6 +336,8 @@ impl Loader for Grub {
     }
 
     fn replace(&self, entries: &[Entry]) -> Result<()> {
+        self.room_for(entries)?;
+        entries.iter().try_for_each(|entry| self.copy(entry))?;
         self.write_menu(menu::render(entries))
     }
 
@@ -263,36 +362,42 @@ impl Loader for Grub {
 
     /// The rules of `grub/logic.cfg`: an entry whose kernel is gone does not count.
     fn due(&self, entries: &[Entry], asked: Asked) -> NextBoot {
-        let bootable = |id: &Option<String>| -> Option<String> {
+        let of = |id: &Option<String>| {
             let id = id.as_ref()?;
-            entries.iter().any(|e| e.id == *id && e.bootable(&*self.store)).then(|| id.clone())
+            entries.iter().find(|e| e.id == *id && self.takes(e)).cloned()
         };
-        let default = bootable(&asked.default)
-            .or_else(|| bootable(&asked.previous))
-            .or_else(|| self.entries().ok()?.iter().find(|e| e.bootable(&*self.store)).map(|e| e.id.clone()));
-        NextBoot { once: bootable(&asked.once), default, asked, unknown: false }
+        let first = || self.entries().ok()?.into_iter().find(|e| self.takes(e));
+        let default = of(&asked.default).or_else(|| of(&asked.previous)).or_else(first);
+        let be = |entry: Option<Entry>| entry.filter(|e| self.comes_up(e)).map(|e| e.id);
+        NextBoot { once: be(of(&asked.once)), default: be(default), asked, unknown: false }
     }
 
     fn install(&self, notes: &mut Vec<String>) -> Result<()> {
-        let home = self.home()?;
         *self.esp.borrow_mut() = None;
-        let esp = self.find_esp()?.for_install(&*self.store, self.is_root)?;
+        let esp = self.finder.for_install()?;
         esp.make_dir("EFI/bootenv", 0o755)?;
         esp.write(STUB, self.stub().as_bytes(), 0o644)?;
         if !matches!(esp.read(GRUBENV), Ok(Some(bytes)) if GrubEnv::parse(&bytes).is_ok()) {
             esp.write(GRUBENV, &GrubEnv::default().to_bytes()?, 0o644)?;
         }
         self.install_image(&esp, notes)?;
-        home.make_dir(DIR, 0o755)?;
-        if !home.exists(MENU) {
+        self.in_dir(|tree, dir| tree.make_dir(dir, 0o755))?;
+        if !self.in_dir(|tree, dir| Ok(tree.exists(&format!("{dir}/{MENU}"))))? {
             self.replace(&[])?;
         }
         // Last, because it is what says that the loader is installed.
-        home.write(LOGIC, LOGIC_TEXT.as_bytes(), 0o644)?;
-        match self.store.loader() {
-            Ok(Some(other)) if other != NAME => self.store.set_loader(NAME),
+        self.in_dir(|tree, dir| tree.write(&format!("{dir}/{LOGIC}"), LOGIC_TEXT.as_bytes(), 0o644))?;
+        let chosen = self.store.loader();
+        match self.kernels.is_some() || matches!(&chosen, Ok(Some(_))) {
+            true if !matches!(&chosen, Ok(Some(name)) if name == NAME) => self.store.set_loader(NAME),
             _ => Ok(()),
         }
+    }
+
+    fn tidy(&self) -> Result<()> {
+        let Some(kernels) = self.kernels.as_ref().filter(|_| self.installed()) else { return Ok(()) };
+        kernels.collect(self.esp()?.tree()?, &[self.menu()?.to_string()])?;
+        self.keep_reserve()
     }
 
     fn problems(&self) -> Vec<String> {
@@ -301,16 +406,21 @@ impl Loader for Grub {
             return vec!["the boot loader's files are missing: `bootenv check --repair` makes them".into()];
         }
         if let Err(e) = self.env() {
-            problems.push(match e.hint {
-                Some(hint) => format!("{}: {hint}", e.message),
-                None => e.message,
-            });
+            problems.push(super::with_hint(e));
         }
         if let Ok(esp) = self.esp()
             && let Ok(tree) = esp.tree()
         {
-            let missing = [STUB, OWN].into_iter().filter(|file| !tree.exists(file));
+            let logic = self.kernels.as_ref().map(|kernels| format!("{}/{LOGIC}", kernels.dir()));
+            let files = [STUB, OWN].into_iter().chain(logic.as_deref());
+            let missing = files.filter(|file| !tree.exists(file));
             problems.extend(missing.map(|f| format!("{f} is missing on the ESP: `bootenv check --repair` makes it")));
+            problems.extend(esp.must_be_writable().err().map(super::with_hint));
+            if let Some(kernels) = &self.kernels {
+                let entries = self.entries().unwrap_or_default();
+                let bare = entries.iter().filter(|e| e.kernel.is_some() && !kernels.has_all(tree, e));
+                problems.extend(bare.map(|e| kernels.missing(&e.id, &esp)));
+            }
         }
         problems
     }

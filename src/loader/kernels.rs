@@ -5,7 +5,7 @@
 //! a plan need is checked before the first byte; what no entry names any more is removed last.
 
 use super::Entry;
-use super::esp::{Esp, Mark};
+use super::esp::{Esp, Finder};
 use crate::domain::kernel::Kernel;
 use crate::error::{Doing, Error, Result};
 use crate::store::Store;
@@ -43,6 +43,19 @@ impl PartialEq for Copy {
 
 impl Eq for Copy {}
 
+impl Copy {
+    /// What an entry keeps of it besides its name: `SIZE STAMP`.
+    pub fn is(&self) -> String {
+        format!("{} {}", self.size, self.stamp)
+    }
+
+    /// Reads both back.
+    pub fn read(hash: &str, is: &str) -> Option<Copy> {
+        let (size, stamp) = is.split_once(' ')?;
+        Some(Copy { hash: hash.to_string(), size: size.parse().ok()?, stamp: stamp.to_string() })
+    }
+}
+
 /// The kernel of a BE and its initrd, by content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copies {
@@ -61,21 +74,22 @@ impl Copies {
 
 /// The copies of one store's kernels.
 pub struct Kernels {
-    store: Rc<dyn Store>,
-    is_root: bool,
-    /// The device that is right if several ESPs know the store.
-    preferred: Option<PathBuf>,
+    finder: Rc<Finder>,
     dir: String,
     /// Hashes by stamp, so that what has been read once need not be read again.
     known: RefCell<HashMap<String, String>>,
 }
 
+/// The directory for a store's copies, from the top of the ESP.
+pub fn dir(store: &dyn Store) -> String {
+    format!("EFI/bootenv/{}", store.info().uuid)
+}
+
 impl Kernels {
-    /// The copies for a store. `is_root` says whether the running system is on it, `preferred` which ESP's device is right if
-    /// several know the store.
-    pub fn new(store: Rc<dyn Store>, is_root: bool, preferred: Option<PathBuf>) -> Self {
-        let dir = format!("EFI/bootenv/{}", store.info().uuid);
-        Kernels { store, is_root, preferred, dir, known: RefCell::default() }
+    /// The copies for a store.
+    pub fn new(finder: Rc<Finder>) -> Self {
+        let dir = dir(&*finder.store);
+        Kernels { finder, dir, known: RefCell::default() }
     }
 
     /// The directory, from the top of the ESP.
@@ -90,8 +104,12 @@ impl Kernels {
 
     /// The ESP that knows the store. Looked for anew each time: `init` makes it on the way.
     pub fn esp(&self) -> Result<Esp> {
-        let mark = |tree: &Tree| if tree.exists(&self.dir) { Mark::Ours } else { Mark::Free };
-        Esp::find(&*self.store, self.is_root, &mark, self.preferred.as_deref())
+        self.finder.find()
+    }
+
+    /// Its files, for `install`.
+    pub fn esp_for_install(&self) -> Result<Tree> {
+        self.finder.for_install()
     }
 
     /// Remembers what an entry knows of its copies.
@@ -135,19 +153,24 @@ impl Kernels {
         Ok(Some(Copy { hash, size: meta.len(), stamp }))
     }
 
-    /// Refuses if the ESP has no room for the copies that these entries need and it has not, or cannot be written to.
-    pub fn room_for<'e>(&self, entries: impl Iterator<Item = &'e Entry>) -> Result<()> {
+    /// Refuses if the ESP has no room for the copies that these entries need and it has not, and for so many bytes besides;
+    /// or cannot be written to. Without an entry, nothing is needed: taking entries away makes room.
+    pub fn room_for(&self, entries: &[Entry], besides: u64) -> Result<()> {
         let esp = self.esp()?;
+        let (is_root, store) = (self.finder.is_root, &self.finder.store);
         let tree = match &esp {
             Esp::Mounted(tree, _) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => tree,
             // The stand-in will be in the store.
-            Esp::Missing if !self.is_root && !self.store.has_home() => return Ok(()),
-            Esp::Missing if !self.is_root && self.can_be_staged()? => return Ok(()),
+            Esp::Missing if !is_root && !store.has_home() => return Ok(()),
+            Esp::Missing if !is_root && !store.home()?.exists(super::esp::MOVED) => return Ok(()),
             Esp::Missing => return esp.tree().map(|_| ()),
         };
         esp.must_be_writable()?;
+        if entries.is_empty() {
+            return Ok(());
+        }
         let mut missing = BTreeMap::new();
-        let mut need = BESIDES;
+        let mut need = BESIDES + besides;
         let what = || format!("cannot ask about {}", esp.name());
         let stat = rustix::fs::fstatvfs(tree.fd()).doing(what())?;
         let block = stat.f_frsize.max(512);
@@ -171,20 +194,26 @@ impl Kernels {
         .hint("destroy a boot environment whose kernel no other has, or remove what else is not needed there"))
     }
 
-    fn can_be_staged(&self) -> Result<bool> {
-        Ok(!self.store.home()?.exists(super::esp::MOVED))
-    }
-
     /// Whether a copy is on an ESP, and whole.
     pub fn has(&self, esp: &Tree, copy: &Copy) -> bool {
         let file = esp.file(&self.path(copy));
         matches!(file, Ok(Some(file)) if file.metadata().is_ok_and(|m| m.len() == copy.size))
     }
 
-    /// Copies what the entry's BE has and the ESP has not.
-    pub fn copy(&self, entry: &Entry) -> Result<()> {
+    /// Whether all that an entry boots is on an ESP, and whole.
+    pub fn has_all(&self, esp: &Tree, entry: &Entry) -> bool {
+        entry.copies.as_ref().is_some_and(|copies| copies.all().all(|copy| self.has(esp, copy)))
+    }
+
+    /// What is wrong if it is not.
+    pub fn missing(&self, be: &str, esp: &Esp) -> String {
+        format!("the kernel of {be} or its initrd is missing on {}: `bootenv check --repair` makes it", esp.name())
+    }
+
+    /// Copies what the entry's BE has and the ESP has not, if there is room for it and for so many bytes besides.
+    pub fn copy(&self, entry: &Entry, besides: u64) -> Result<()> {
+        self.room_for(std::slice::from_ref(entry), besides)?;
         let (Some(kernel), Some(copies)) = (&entry.kernel, &entry.copies) else { return Ok(()) };
-        self.room_for(std::iter::once(entry))?;
         let esp = self.esp()?;
         let esp = esp.tree()?;
         let files = [Some((&kernel.image, &copies.image)), kernel.initrd.as_ref().zip(copies.initrd.as_ref())];
@@ -194,7 +223,7 @@ impl Kernels {
                 Error::failed(format!("/boot/{name} of {} changed while it was copied", entry.id))
                     .hint("wait until its package manager is done, then run this again")
             };
-            let source = self.store.tree(&entry.path)?.file(&from)?.ok_or_else(changed)?;
+            let source = self.finder.store.tree(&entry.path)?.file(&from)?.ok_or_else(changed)?;
             let same = |m: std::io::Result<std::fs::Metadata>| m.is_ok_and(|m| stamp(&m) == copy.stamp);
             if !same(source.metadata()) {
                 return Err(changed());

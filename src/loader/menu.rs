@@ -5,9 +5,13 @@
 //! be 'ID' 'PATH' 'KERNEL' 'INITRD' 'ARGUMENTS' 'TITLE'
 //! ```
 //!
+//! On the ESP four more say which copies of kernel and initrd are booted, and by what their files are recognised
+//! (`kernels::Copy`): `'HASH' 'HASH' 'SIZE STAMP' 'SIZE STAMP'`.
+//!
 //! A word in single quotes has no special character in GRUB's language but the quote itself (GRUB manual, "Quoting").
 
 use super::Entry;
+use super::kernels::{Copies, Copy};
 use crate::domain::kernel::Kernel;
 use crate::error::{Error, Result};
 use memchr::{memchr, memmem};
@@ -15,10 +19,12 @@ use std::ops::Range;
 
 const HEADER: &str = "# bootenv menu ";
 const FORMAT: u32 = 1;
+/// Words of an entry, without and with copies.
 const WORDS: usize = 6;
+const WITH_COPIES: usize = WORDS + 4;
 
 fn damaged(line: usize) -> Error {
-    Error::failed(format!("the boot menu BOOTENV/grub/menu.cfg is damaged at line {line}"))
+    Error::failed(format!("the boot menu menu.cfg is damaged at line {line}"))
         .hint("`bootenv check --repair` makes it anew from the boot environments there are")
 }
 
@@ -44,18 +50,30 @@ pub fn parse(text: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<Entry>> {
         if !wanted(words[0]) {
             continue;
         }
-        let [id, path, image, initrd, arguments, title] = words.map(|word| word.replace("'\\''", "'"));
+        let [id, path, image, initrd, arguments, title, copies @ ..] = words.map(|word| word.replace("'\\''", "'"));
         let some = |text: String| (!text.is_empty()).then_some(text);
         entries.push(Entry {
             id,
             path,
             kernel: some(image).map(|image| Kernel { image, initrd: some(initrd) }),
-            copies: None,
+            copies: read_copies(&copies).ok_or_else(|| damaged(index + 1))?,
             arguments,
             title,
         });
     }
     Ok(entries)
+}
+
+/// The copies that an entry names, if it names any; nothing if what it says of them makes no sense.
+fn read_copies([image, initrd, image_is, initrd_is]: &[String; WITH_COPIES - WORDS]) -> Option<Option<Copies>> {
+    if image.is_empty() {
+        return Some(None);
+    }
+    let initrd = match initrd.as_str() {
+        "" => None,
+        hash => Some(Copy::read(hash, initrd_is)?),
+    };
+    Some(Some(Copies { image: Copy::read(image, image_is)?, initrd }))
 }
 
 /// Writes the menu.
@@ -134,6 +152,12 @@ fn line(entry: &Entry) -> String {
     for word in [entry.id.as_str(), &entry.path, image, initrd, &entry.arguments, &entry.title] {
         quote(word, &mut text);
     }
+    if let Some(Copies { image, initrd }) = &entry.copies {
+        let hash = initrd.as_ref().map_or("", |copy| &copy.hash);
+        for word in [&image.hash, hash, &image.is(), &initrd.as_ref().map(Copy::is).unwrap_or_default()] {
+            quote(word, &mut text);
+        }
+    }
     text + "\n"
 }
 
@@ -149,11 +173,15 @@ fn quote(word: &str, text: &mut String) {
     text.push('\'');
 }
 
-/// Splits `'a' 'b'\''c'` into its words, of which there must be as many as an entry has, as they stand there.
-fn words(text: &str) -> Option<[&str; WORDS]> {
-    let mut words = [""; WORDS];
+/// Splits `'a' 'b'\''c'` into its words, as they stand there: as many as an entry has, those that say which copies it boots
+/// being empty if there are none.
+fn words(text: &str) -> Option<[&str; WITH_COPIES]> {
+    let mut words = [""; WITH_COPIES];
     let mut rest = text;
     for (index, word) in words.iter_mut().enumerate() {
+        if index == WORDS && rest.is_empty() {
+            break;
+        }
         if index > 0 {
             rest = rest.strip_prefix(' ')?;
         }
@@ -193,6 +221,28 @@ mod tests {
         let entries =
             vec![entry("a", "it's '$HOME' `x` \\ \"q\""), entry("b", ""), Entry { kernel: None, ..entry("c", "''") }];
         assert_eq!(all(&render(&entries)).unwrap(), entries);
+    }
+
+    #[test]
+    fn copies_are_read_back() {
+        let copy = |n: u64| Copy { hash: format!("{n:032x}"), size: n, stamp: format!("{n}.1.2") };
+        let of = |id: &str, initrd: Option<Copy>| Entry {
+            copies: Some(Copies { image: copy(1), initrd }),
+            ..entry(id, "on the ESP")
+        };
+        let entries = [of("a", Some(copy(2))), of("b", None), entry("c", "cannot be booted")];
+        let text = render(&entries);
+        let read = all(&text).unwrap();
+        assert_eq!(read, entries);
+        // Which `==` does not look at.
+        let stamps = |e: &Entry| e.copies.iter().flat_map(Copies::all).map(Copy::is).collect::<Vec<_>>();
+        assert_eq!(stamps(&read[0]), ["1 1.1.2", "2 2.1.2"]);
+        assert!(text.contains(&format!("'{:032x}' '' '1 1.1.2' ''\n", 1)), "{text}");
+        for damage in ["'1 1.1.2'", " '2 2.1.2'"] {
+            assert!(all(&text.replacen(damage, "'x'", 1)).unwrap_err().message.contains("damaged"), "{damage}");
+        }
+        let changed = remove(&put(&text, &of("a", None)).unwrap(), "b", "ROOT/b").unwrap();
+        assert_eq!(all(&changed).unwrap(), [of("a", None), entries[2].clone()]);
     }
 
     #[test]

@@ -123,6 +123,11 @@ pub trait Loader {
     /// What the next boots will do, by the loader's own rules to the end.
     fn due(&self, entries: &[Entry], asked: Asked) -> NextBoot;
 
+    /// Refuses if what these entries need has no room where the loader reads, before the first byte is written.
+    fn room_for(&self, _entries: &[Entry]) -> Result<()> {
+        Ok(())
+    }
+
     /// The copies of kernels that it boots, if it cannot read the store.
     fn kernels(&self) -> Option<&Kernels> {
         None
@@ -173,7 +178,7 @@ impl Which {
                 })
             }
             Ok(None) => Ok(Which::Grub),
-            Err(_) if grub::is_installed(&**store) => Ok(Which::Grub),
+            Err(_) if grub::is_installed(store, is_root) => Ok(Which::Grub),
             Err(_) if systemd_boot::is_installed(store, is_root) => Ok(Which::SystemdBoot),
             Err(_) => Ok(Which::Grub),
         }

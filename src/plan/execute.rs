@@ -95,10 +95,8 @@ fn frees_space(plan: &Plan) -> bool {
 /// has taken. Nothing has been written yet.
 pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
     let store = world.store;
-    if let Some(kernels) = world.loader.kernels()
-        && plan.steps().any(Step::changes_entries)
-    {
-        kernels.room_for(entries_to_come(world, plan)?.iter())?;
+    if world.loader.kernels().is_some() && plan.steps().any(Step::changes_entries) {
+        world.loader.room_for(&entries_to_come(world, plan)?)?;
     }
     let gone: Vec<&str> = plan.steps().filter_map(Step::destroys).collect();
     store.may_destroy(&gone)?;

@@ -106,20 +106,12 @@ pub fn kind() -> Kind {
     }
 }
 
-/// Why a case is about GRUB alone.
-pub const NO_ONE_SHOT: &str = "a one-shot without EFI variables is GRUB's, which reads no pool";
-
 /// Where a root lies that installers have made, and what it is called when it is adopted.
 pub fn foreign() -> (&'static str, &'static str) {
     match kind() {
         Kind::Btrfs => ("@", "root"),
         Kind::Zfs => ("system", "system"),
     }
-}
-
-/// Whether what `Lab::new` makes can be told what boots once.
-pub fn one_shots() -> bool {
-    kind() == Kind::Btrfs
 }
 
 /// How often something is done anew whose outcome the clock or chance decides. Where the machine is emulated, everything takes so
@@ -238,14 +230,14 @@ impl Lab {
         isolate();
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let image = dir.path().join("lab.img");
-        let (backend, loader): (Box<dyn Backend>, _) = match kind() {
-            Kind::Btrfs => (Box::new(btrfs::Image::new(&image, dir.path().join("top"))), Loader::Grub),
+        let backend: Box<dyn Backend> = match kind() {
+            Kind::Btrfs => Box::new(btrfs::Image::new(&image, dir.path().join("top"))),
             #[cfg(feature = "zfs")]
-            Kind::Zfs => (Box::new(pool::Pool::new(dir.path(), size)), Loader::SystemdBoot),
+            Kind::Zfs => Box::new(pool::Pool::new(dir.path(), size)),
             #[cfg(not(feature = "zfs"))]
             Kind::Zfs => panic!("a store of {size} on ZFS: built without the feature `zfs`"),
         };
-        Lab { backend, image, dir, loader }
+        Lab { backend, image, dir, loader: Loader::Grub }
     }
 
     /// A laboratory with the BE `default` in a pool on a disk of the caller's.
@@ -278,10 +270,7 @@ impl Lab {
     /// The same, with both.
     pub fn made(loader: Loader, script: &str) -> Lab {
         let mut lab = Lab::empty();
-        // GRUB cannot read pools.
-        if lab.backend.kind() == Kind::Btrfs {
-            lab.loader = loader;
-        }
+        lab.loader = loader;
         let root = lab.root(script);
         lab.init(&root, &["--loader", lab.loader.name()]).ok();
         lab

@@ -174,26 +174,60 @@ impl Lab {
         (!value.is_empty()).then_some(value)
     }
 
-    /// Where the boot menu is kept.
+    /// Where the boot menu is kept that GRUB reads.
     pub fn menu_file(&self) -> PathBuf {
-        self.home().join("grub/menu.cfg")
+        match kind() {
+            Kind::Btrfs => self.home().join("grub/menu.cfg"),
+            Kind::Zfs => self.copies_dir().join("menu.cfg"),
+        }
     }
 
-    /// The boot menu as the loader reads it; GRUB's by a shell, which quotes as GRUB does.
+    /// Where the copies of kernels lie, for a loader that cannot read the store.
+    pub fn copies_dir(&self) -> PathBuf {
+        let ours = std::fs::read_dir(self.esp().join("EFI/bootenv")).unwrap();
+        let dirs: Vec<PathBuf> = ours.map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+        assert_eq!(dirs.len(), 1, "{dirs:?}");
+        dirs[0].clone()
+    }
+
+    /// The names of the copies of kernels, sorted, and what else is there that is not the loader's own.
+    pub fn copies(&self) -> Vec<String> {
+        let names =
+            std::fs::read_dir(self.copies_dir()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = names.filter(|n| !["menu.cfg", "grub.cfg", "reserve"].contains(&&**n)).collect();
+        names.sort();
+        names
+    }
+
+    /// What such a loader loads for a BE: the copies of its kernel and its initrd.
+    pub fn loads(&self, be: &str) -> Vec<PathBuf> {
+        match self.loader {
+            Loader::Grub => {
+                let line = self.menu_lines().into_iter().find(|words| words[0] == be);
+                line.unwrap()[6..8].iter().map(|name| self.copies_dir().join(name)).collect()
+            }
+            Loader::SystemdBoot => self.menu_of_systemd_boot().into_iter().find(|l| l.entry.id == be).unwrap().loads,
+        }
+    }
+
+    /// The boot menu as the loader reads it.
     pub fn menu(&self) -> Vec<Entry> {
         if self.loader == Loader::SystemdBoot {
             return self.menu_of_systemd_boot().into_iter().map(|e| e.entry).collect();
         }
+        let entry = |words: Vec<String>| {
+            let mut words = words.into_iter();
+            let mut next = || words.next().expect("an entry has six words at least");
+            Entry { id: next(), path: next(), kernel: next(), initrd: next(), arguments: next(), title: next() }
+        };
+        self.menu_lines().into_iter().map(entry).collect()
+    }
+
+    /// GRUB's menu by a shell, which quotes as GRUB does: the words of each entry.
+    fn menu_lines(&self) -> Vec<Vec<String>> {
         let words = "be() { for w in \"$@\"; do printf '%s\\037' \"$w\"; done; echo; }";
         let text = sh(&format!("{words}; . '{}'", self.menu_file().display()));
-        let entry = |line: &str| {
-            let words: Vec<&str> = line.split('\u{1f}').collect();
-            let [id, path, kernel, initrd, arguments, title, _] = words[..] else { panic!("no entry: {line:?}") };
-            let [id, path, kernel, initrd, arguments, title] =
-                [id, path, kernel, initrd, arguments, title].map(str::to_string);
-            Entry { id, path, kernel, initrd, arguments, title }
-        };
-        text.lines().map(entry).collect()
+        text.lines().map(|line| line.split('\u{1f}').map(str::to_string).collect()).collect()
     }
 
     /// The file that a BE's entry is kept in.

@@ -41,17 +41,6 @@ impl Lab {
         let listed = self.menu_of_systemd_boot().into_iter().nth(at)?;
         (!listed.sort_key.contains("-ffffffff-")).then_some(listed.entry.id)
     }
-
-    /// The names of the copies of kernels, sorted.
-    pub fn copies(&self) -> Vec<String> {
-        let ours = std::fs::read_dir(self.esp().join("EFI/bootenv")).unwrap();
-        let dirs: Vec<PathBuf> = ours.map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
-        assert_eq!(dirs.len(), 1, "{dirs:?}");
-        let names = std::fs::read_dir(&dirs[0]).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
-    }
 }
 
 /// The entries below the top of an ESP.

@@ -11,11 +11,10 @@ const MODULES: &str = "part_gpt part_msdos fat btrfs normal configfile loadenv s
     regexp test echo linux gzio all_video gfxterm serial terminal sleep reboot halt efifwsetup minicmd true boot ls cat \
     help";
 
-const GRUB: [(&str, &str); 3] = [
-    ("early.cfg", include_str!("../../src/loader/grub/early.cfg")),
-    ("stub.cfg", include_str!("../../src/loader/grub/stub.cfg")),
-    ("logic.cfg", include_str!("../../src/loader/grub/logic.cfg")),
-];
+const EARLY: &str = include_str!("../../src/loader/grub/early.cfg");
+const STUB: &str =
+    concat!(include_str!("../../src/loader/grub/in-store.cfg"), include_str!("../../src/loader/grub/stub.cfg"));
+const LOGIC: &str = include_str!("../../src/loader/grub/logic.cfg");
 
 /// The Debian root, built if need be. `None`, with a word on why, where machines cannot run.
 pub fn root_tar() -> Option<PathBuf> {
@@ -53,12 +52,12 @@ pub fn hand_made(root_tar: &Path, dir: &Path) -> Disk {
     std::fs::create_dir_all(esp.join("EFI/BOOT")).unwrap();
     std::fs::create_dir_all(esp.join("EFI/bootenv")).unwrap();
     let early = dir.join("early.cfg");
-    std::fs::write(&early, GRUB[0].1).unwrap();
+    std::fs::write(&early, EARLY).unwrap();
     let mut mkimage = Command::new("grub-mkimage");
     mkimage.args(["-O", "x86_64-efi", "-p", "/EFI/bootenv", "-c"]).arg(&early);
     mkimage.arg("-o").arg(esp.join("EFI/BOOT/BOOTX64.EFI"));
     crate::disk::sh(mkimage.args(MODULES.split_whitespace()));
-    std::fs::write(esp.join("EFI/bootenv/grub.cfg"), GRUB[1].1.replace("@STORE_UUID@", uuid)).unwrap();
+    std::fs::write(esp.join("EFI/bootenv/grub.cfg"), STUB.replace("@STORE_UUID@", uuid)).unwrap();
     std::fs::write(esp.join("EFI/bootenv/grubenv"), grubenv(dir, &[])).unwrap();
 
     let disk = Disk::assemble(&esp, &image, &dir.join("disk.img"));
@@ -86,7 +85,7 @@ fn fill_store(root_tar: &Path, image: &Path, at: &Path, uuid: &str) {
         })
         .concat();
     std::fs::create_dir_all(at.join("BOOTENV/grub")).unwrap();
-    std::fs::write(at.join("BOOTENV/grub/grub.cfg"), GRUB[2].1).unwrap();
+    std::fs::write(at.join("BOOTENV/grub/grub.cfg"), LOGIC).unwrap();
     std::fs::write(at.join("BOOTENV/grub/menu.cfg"), menu).unwrap();
 }
 

@@ -1,6 +1,6 @@
 //! `list` in all its forms, and the status that `bootenv` alone shows.
 
-use crate::lab::{Kind, Lab, kind, one_shots, sh};
+use crate::lab::{Kind, Lab, kind, sh};
 use serde_json::Value;
 
 /// Three BEs, one made from a snapshot of another, with descriptions, snapshots and something nested.
@@ -12,9 +12,7 @@ fn family() -> Lab {
     lab.bootenv(&["create", "zebra@late"]).ok();
     lab.bootenv(&["create", "-e", "zebra@base", "ant"]).ok();
     lab.bootenv(&["activate", "zebra"]).ok();
-    if one_shots() {
-        lab.bootenv(&["activate", "-t", "ant"]).ok();
-    }
+    lab.bootenv(&["activate", "-t", "ant"]).ok();
     lab
 }
 
@@ -36,11 +34,10 @@ fn the_table_shows_what_boots_next() {
     assert_eq!(lines[0], ["BE", "Active", "Mountpoint", "Space", "Created", "Description"]);
     assert_eq!(lines[1][..3], ["default", "-", "-"]);
     assert_eq!((&lines[2][..3], &lines[2][6..]), (&["zebra", "R", "-"][..], &["second", "thoughts"][..]));
-    let once = if one_shots() { "T" } else { "-" };
-    assert_eq!(lines[3][..3], ["ant", once, "-"]);
+    assert_eq!(lines[3][..3], ["ant", "T", "-"]);
     assert_eq!(lines.len(), 4);
     // Columns are aligned: every one begins where its heading does.
-    for (line, word) in out.lines().skip(1).zip(["-", "R", once]) {
+    for (line, word) in out.lines().skip(1).zip(["-", "R", "T"]) {
         assert_eq!(line.find(&format!(" {word} ")).map(|at| at + 1), out.find("Active"), "{line}");
     }
 }
@@ -201,7 +198,7 @@ fn the_document_has_the_schema_of_the_design() {
     );
     assert_eq!(
         (&bes[2]["name"], &bes[2]["active_once"], &bes[2]["origin"]),
-        (&"ant".into(), &one_shots().into(), &"zebra@base".into())
+        (&"ant".into(), &true.into(), &"zebra@base".into())
     );
     assert_eq!(zebra["snapshots"][0]["name"], "zebra@base");
     assert_eq!(zebra["snapshots"][0]["description"], "as shipped");
@@ -264,11 +261,10 @@ fn descriptions_cannot_draw_on_the_terminal_nor_break_lines() {
 fn alone_it_shows_what_runs_and_what_boots_next() {
     let lab = family();
     let json = lab.json(&[]).ok().json();
-    let once = if one_shots() { "ant".into() } else { Value::Null };
-    assert_eq!((&json["running"], &json["on_reboot"], &json["once"]), (&Value::Null, &"zebra".into(), &once));
+    assert_eq!((&json["running"], &json["on_reboot"], &json["once"]), (&Value::Null, &"zebra".into(), &"ant".into()));
     assert_eq!((&json["boot_environments"], &json["attention"]), (&3.into(), &serde_json::json!([])));
     let out = lab.bootenv(&[]).ok().stdout;
-    assert!(out.contains(if one_shots() { "ant (once; then zebra)" } else { "zebra" }), "{out}");
+    assert!(out.contains("ant (once; then zebra)"), "{out}");
     assert_eq!(lab.bootenv(&["status"]).ok().stdout, out);
     assert_eq!(lab.bootenv(&["-q"]).ok().stdout, "");
 }

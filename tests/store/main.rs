@@ -5,6 +5,24 @@
 #[path = "../lab/mod.rs"]
 mod lab;
 
+/// Cases that are the same whatever the loader is.
+macro_rules! with_every_loader {
+    ($($case:ident)*) => {
+        mod grub {
+            $(#[test]
+            fn $case() {
+                super::$case(crate::lab::Loader::Grub);
+            })*
+        }
+        mod systemd_boot {
+            $(#[test]
+            fn $case() {
+                super::$case(crate::lab::Loader::SystemdBoot);
+            })*
+        }
+    };
+}
+
 mod activate;
 mod adopt;
 mod create;
@@ -17,6 +35,7 @@ mod model;
 mod mount;
 mod names;
 mod odd;
+mod on_esp;
 mod pools;
 mod promise_running;
 mod promise_shared;

@@ -3,7 +3,7 @@
 //! What runs is the root of a mount namespace: to a process inside, that BE is `/` and the shared dataset is on /var/shared.
 
 use crate::lab::chroot::Inside;
-use crate::lab::{Kind, Lab, Loader, Print, Ran, kind, mountpoint, one_shots};
+use crate::lab::{Kind, Lab, Loader, Print, Ran, kind, mountpoint};
 use serde_json::Value;
 
 /// A store whose BE `default` runs, with others of every kind beside it.
@@ -103,7 +103,7 @@ fn no_verb_changes_what_runs() {
         &["destroy", "default@now"],
         &["check", "--repair"],
     ];
-    for args in all.into_iter().filter(|args| one_shots() || !args.iter().any(|a| ["-t", "-T"].contains(a))) {
+    for args in all {
         work(&lab, &running, args).ok();
         before.assert_same(&Running::of(&lab, &running), &format!("{args:?}"));
     }

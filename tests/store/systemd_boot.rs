@@ -1,6 +1,6 @@
 //! systemd-boot: entries and kernels on the ESP, what it falls back to, and what stands in the way.
 
-use crate::lab::{Kind, Lab, Loader, foreign, kind, sh};
+use crate::lab::{Kind, Lab, Loader, foreign, kind};
 
 const STORE_TAG: &str = "bootenv-";
 
@@ -38,37 +38,6 @@ fn an_esp_has_what_a_machine_boots() {
     assert!(!lab.esp().join("loader/loader.conf").exists(), "that file is the admin's");
     assert!(!lab.home().join("grub").exists());
     assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
-}
-
-#[test]
-fn kernels_are_there_once_per_content_and_only_as_long_as_an_entry_names_them() {
-    let lab = new();
-    for be in ["blue", "green"] {
-        lab.bootenv(&["create", be]).ok();
-    }
-    assert_eq!(lab.copies().len(), 2);
-    // Another initrd under the same name, and a kernel that is the same under another.
-    let boot = lab.files("blue").join("boot");
-    std::fs::write(boot.join("initrd.img-6.12.1-amd64"), "another").unwrap();
-    let before = lab.copies();
-    assert!(lab.bootenv(&["check"]).stdout.contains("blue is out of date"));
-    lab.bootenv(&["activate", "blue"]).ok();
-    assert_eq!(lab.copies().len(), 3);
-    std::fs::copy(boot.join("vmlinuz-6.12.1-amd64"), boot.join("vmlinuz-6.13.0-amd64")).unwrap();
-    std::fs::copy(boot.join("initrd.img-6.12.1-amd64"), boot.join("initrd.img-6.13.0-amd64")).unwrap();
-    lab.bootenv(&["check", "--repair"]).ok();
-    assert_eq!((lab.copies().len(), lab.entry("blue").unwrap().kernel.as_str()), (3, "vmlinuz-6.13.0-amd64"));
-    lab.bootenv(&["activate", "default"]).ok();
-    lab.bootenv(&["destroy", "blue"]).ok();
-    assert_eq!(lab.copies(), before);
-    // What is not ours to remove.
-    let dir = lab.menu_of_systemd_boot()[0].loads[0].parent().unwrap().to_path_buf();
-    std::fs::write(dir.join("README"), "mine").unwrap();
-    std::fs::write(dir.join("0123456789abcdef0123456789abcdef.new"), "half a copy").unwrap();
-    lab.bootenv(&["destroy", "green"]).ok();
-    let mut after = [&before[..], &["README".to_string()]].concat();
-    after.sort();
-    assert_eq!(lab.copies(), after);
 }
 
 #[test]
@@ -111,27 +80,6 @@ fn the_menu_is_in_the_order_of_activation() {
     lab.bootenv(&["check", "--repair"]).ok();
     assert!(is_default(&lab, "one"));
     assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
-}
-
-#[test]
-fn a_kernel_that_is_gone_from_the_esp_is_told_and_made_anew() {
-    let lab = new();
-    lab.bootenv(&["create", "-a", "blue"]).ok();
-    let all = lab.menu_of_systemd_boot()[0].loads.clone();
-    // systemd-boot passes over an entry without its kernel, and finds out too late about the initrd.
-    for (gone, word) in [(&all[0], "kernel"), (&all[1], "initrd")] {
-        std::fs::remove_file(gone).unwrap();
-        let list = lab.bootenv(&["list", "-H"]).ok().stdout;
-        assert!(!list.contains("\tR\t"), "{list}");
-        assert!(attention(&lab).contains(word), "{}", attention(&lab));
-        assert_eq!(lab.bootenv(&["check", "--repair"]).status, 0);
-        assert!(is_default(&lab, "blue"));
-    }
-    // What lies there is not whole.
-    std::fs::write(&all[1], "").unwrap();
-    assert!(!is_default(&lab, "blue"));
-    lab.bootenv(&["check", "--repair"]).ok();
-    assert_eq!(std::fs::read_to_string(&all[1]).unwrap(), "initrd\n");
 }
 
 #[test]
@@ -209,77 +157,8 @@ fn what_an_image_cannot_be_told_is_refused() {
     lab.bootenv(&["create", "blue"]).ok();
     lab.refuses(&["activate", "-t", "blue"], 3, &["once", "EFI variables"]);
     lab.refuses(&["create", "-t", "green"], 3, &["once", "EFI variables"]);
-    lab.bootenv(&["create", "blue@one"]).ok();
-    lab.bootenv(&["activate", "blue"]).ok();
-    std::fs::write(lab.files("blue").join("boot/initrd.img-6.12.1-amd64"), "another").unwrap();
-    lab.bootenv(&["check", "--repair"]).ok();
-    lab.refuses(&["rollback", "-F", "blue@one"], 3, &["another kernel"]);
-    lab.bootenv(&["activate", "default"]).ok();
-    lab.bootenv(&["rollback", "-F", "blue@one"]).ok();
-    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
     lab.refuses(&["init", "--loader", "grub"], 3, &["systemd-boot"]);
     assert_eq!(lab.json(&["init", "--loader", "systemd-boot"]).ok().json()["changed"], false);
-}
-
-#[test]
-fn an_esp_without_room_is_refused_before_the_first_byte() {
-    let lab = new();
-    lab.bootenv(&["create", "blue"]).ok();
-    // The stand-in has what room the store has. Two files that only together are too large.
-    let boot = lab.files("blue").join("boot");
-    for (file, size) in [("vmlinuz-6.13.0-amd64", 20), ("initrd.img-6.13.0-amd64", 20)] {
-        sh(&format!("head -c {size}M /dev/urandom > '{}'", boot.join(file).display()));
-    }
-    sh(&format!(
-        "sync -f '{0}'; fallocate -l $(($(stat -fc '%a*%S' '{0}') - (30<<20))) '{0}/fill'",
-        lab.top().display()
-    ));
-    let before = (lab.copies(), ids(&lab));
-    lab.refuses(&["activate", "blue"], 3, &["MiB", "free"]);
-    lab.refuses(&["create", "-e", "blue", "green"], 3, &["MiB", "free"]);
-    assert_eq!((lab.copies(), ids(&lab)), before);
-    sh(&format!("rm '{0}/fill'; sync -f '{0}'", lab.top().display()));
-    lab.bootenv(&["activate", "blue"]).ok();
-    assert_eq!(lab.copies().len(), 4);
-}
-
-#[test]
-fn without_its_esp_a_running_store_says_what_to_mount() {
-    let lab = new();
-    lab.bootenv(&["create", "blue"]).ok();
-    let inside = lab.running("default");
-    let told = inside.bootenv(&["list"]).ok();
-    assert!(!told.stdout.contains(" R ") && told.stdout.contains("blue"), "{told:?}");
-    for args in
-        [&["create", "green"][..], &["activate", "blue"], &["rename", "blue", "red"], &["destroy", "-F", "blue"]]
-    {
-        let ran = inside.bootenv(&[&["--json"], args].concat());
-        ran.refused(3, &["ESP"]);
-    }
-    inside.bootenv(&["create", "blue@one"]).ok();
-}
-
-#[test]
-fn settings_that_are_lost_do_not_lose_the_loader() {
-    let lab = new();
-    std::fs::write(lab.home().join("store.toml"), "not [ toml").unwrap();
-    assert!(is_default(&lab, "default"));
-    lab.bootenv(&["check", "--repair"]).ok();
-    let text = std::fs::read_to_string(lab.home().join("store.toml")).unwrap();
-    assert!(text.contains("loader = \"systemd-boot\""), "{text}");
-    std::fs::write(lab.home().join("store.toml"), "version = 1\nloader = \"later\"\n").unwrap();
-    lab.refuses(&["create", "x"], 3, &["later"]);
-}
-
-#[test]
-fn a_be_that_is_gone_is_not_said_to_boot() {
-    let lab = new();
-    lab.bootenv(&["create", "-a", "blue"]).ok();
-    lab.destroy_behind(&lab.files("blue"));
-    assert!(!lab.bootenv(&["list", "-H"]).ok().stdout.contains("\tR\t"));
-    assert!(attention(&lab).contains("blue"), "{}", attention(&lab));
-    lab.bootenv(&["check", "--repair"]).ok();
-    assert!(is_default(&lab, "default"));
 }
 
 #[test]

@@ -101,12 +101,12 @@ pub fn render(conf: &Conf, dir: &str) -> String {
     if let Some(kernel) = &entry.kernel {
         line("# bootenv-linux", &kernel.image);
         if let Some(copies) = &entry.copies {
-            line("# bootenv-linux-is", &format!("{} {}", copies.image.size, copies.image.stamp));
+            line("# bootenv-linux-is", &copies.image.is());
         }
         if let Some(initrd) = &kernel.initrd {
             line("# bootenv-initrd", initrd);
             if let Some(copy) = entry.copies.as_ref().and_then(|c| c.initrd.as_ref()) {
-                line("# bootenv-initrd-is", &format!("{} {}", copy.size, copy.stamp));
+                line("# bootenv-initrd-is", &copy.is());
             }
         }
     }
@@ -147,11 +147,8 @@ pub fn parse(text: &str, dir: &str) -> Read {
         None => return Read::Damaged,
     }
     let get = |key: &str| ours.get(key).copied();
-    let copy = |file: &str, is: &str| -> Option<Copy> {
-        let (size, stamp) = get(is)?.split_once(' ')?;
-        let hash = get(file)?.strip_prefix(&below)?;
-        Some(Copy { hash: hash.trim_end().to_string(), size: size.parse().ok()?, stamp: stamp.to_string() })
-    };
+    let copy =
+        |file: &str, is: &str| -> Option<Copy> { Copy::read(get(file)?.strip_prefix(&below)?.trim_end(), get(is)?) };
     let read = || -> Option<Conf> {
         let kernel = get("bootenv-linux")
             .map(|image| Kernel { image: image.to_string(), initrd: get("bootenv-initrd").map(str::to_string) });

@@ -1,10 +1,10 @@
 //! systemd-boot's own files on the ESP, and what can be wrong with them.
 
 use super::{ENTRIES, LOADER, NAME, SystemdBoot, booted_by};
-use crate::error::{Doing, Error, Result};
-use crate::loader::Loader;
+use crate::error::{Doing, Result};
 use crate::loader::esp::{Esp, REMOVABLE};
 use crate::loader::kernels::partition;
+use crate::loader::{Loader, with_hint};
 use crate::sys::tree::Tree;
 use std::path::Path;
 
@@ -19,9 +19,7 @@ const MAGIC: &[u8] = b"#### LoaderInfo: systemd-boot ";
 impl SystemdBoot {
     /// Makes the loader's files where they are missing.
     pub(super) fn make(&self, notes: &mut Vec<String>) -> Result<()> {
-        let found = self.kernels.esp()?;
-        found.must_be_writable()?;
-        let esp = found.for_install(&*self.store, self.is_root)?;
+        let esp = self.kernels.esp_for_install()?;
         esp.make_dir(ENTRIES, 0o755)?;
         install_image(&esp, notes)?;
         // This is what says that the ESP knows the store.
@@ -61,10 +59,6 @@ impl SystemdBoot {
     /// What is wrong, in words with the repair.
     pub(super) fn what_is_wrong(&self) -> Vec<String> {
         let repair = "`bootenv check --repair` makes it";
-        let told = |e: Error| match e.hint {
-            Some(hint) => format!("{}: {hint}", e.message),
-            None => e.message,
-        };
         if !self.installed() {
             return vec!["the boot loader's files are missing: `bootenv check --repair` makes them".into()];
         }
@@ -74,8 +68,8 @@ impl SystemdBoot {
             Err(_) => return Vec::new(),
         };
         let mut problems = Vec::new();
-        problems.extend(self.asked().err().map(told));
-        problems.extend(state.esp.must_be_writable().err().map(told));
+        problems.extend(self.asked().err().map(with_hint));
+        problems.extend(state.esp.must_be_writable().err().map(with_hint));
         problems.extend(self.another_boots(&state.esp));
         for file in &state.damaged {
             problems.push(format!(
@@ -87,7 +81,7 @@ impl SystemdBoot {
             if let Some(be) = &item.be
                 && state.of(be).is_some_and(|(_, conf)| conf.entry.kernel.is_some())
             {
-                problems.push(format!("the kernel of {be} or its initrd is missing on {}: {repair}", state.esp.name()));
+                problems.push(self.kernels.missing(be, &state.esp));
             }
         }
         if state.esp.tree().is_ok_and(|tree| !tree.exists(OWN)) {

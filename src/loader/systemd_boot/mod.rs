@@ -13,17 +13,19 @@ mod name;
 mod rules;
 mod state;
 
-use super::esp::Esp;
-use super::kernels::{Kernels, partition};
+use super::esp::{Esp, Finder, Mark};
+use super::kernels::{self, Kernels, partition};
 use super::{Entry, Loader};
 use crate::domain::{Asked, NextBoot};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::sys::efivar::{self, Variables};
+use crate::sys::tree::Tree;
 use conf::{Conf, Rank};
 use rules::Asks;
 use state::State;
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::rc::Rc;
 
 /// What `BOOTENV/store.toml` calls this loader.
@@ -57,15 +59,22 @@ pub fn booted_by() -> Option<u32> {
 
 /// Whether an ESP or its stand-in holds entries: for a store whose settings are lost.
 pub fn is_installed(store: &Rc<dyn Store>, is_root: bool) -> bool {
-    let kernels = Kernels::new(Rc::clone(store), is_root, None);
+    let kernels = kernels(store, is_root, None);
     kernels.esp().is_ok_and(|esp| esp.tree().is_ok_and(|tree| tree.exists(kernels.dir())))
+}
+
+/// The copies for a store, whose directory is what says that an ESP knows it.
+fn kernels(store: &Rc<dyn Store>, is_root: bool, preferred: Option<PathBuf>) -> Kernels {
+    let dir = kernels::dir(&**store);
+    let mark = Box::new(move |tree: &Tree| if tree.exists(&dir) { Mark::Ours } else { Mark::Free });
+    Kernels::new(Rc::new(Finder { store: Rc::clone(store), is_root, mark, preferred }))
 }
 
 impl SystemdBoot {
     /// The loader of a store. `is_root` says whether the running system is on it.
     pub fn new(store: Rc<dyn Store>, is_root: bool) -> Self {
         let booted = || partition(&LOADER.get("LoaderDevicePartUUID").ok()??);
-        let kernels = Kernels::new(Rc::clone(&store), is_root, if is_root { booted() } else { None });
+        let kernels = kernels(&store, is_root, if is_root { booted() } else { None });
         SystemdBoot { store, is_root, kernels, seen: RefCell::default() }
     }
 
@@ -174,7 +183,7 @@ impl SystemdBoot {
     }
 
     fn put_ranked(&self, entry: &Entry, made: Option<u32>) -> Result<()> {
-        self.kernels.copy(entry)?;
+        self.kernels.copy(entry, 0)?;
         // An entry that was there may find its kernel now.
         *self.seen.borrow_mut() = None;
         let state = self.state()?;
@@ -229,15 +238,18 @@ impl Loader for SystemdBoot {
         Some(&self.kernels)
     }
 
+    fn room_for(&self, entries: &[Entry]) -> Result<()> {
+        self.kernels.room_for(entries, 0)
+    }
+
     fn entries(&self) -> Result<Vec<Entry>> {
         if !self.installed() {
             return Ok(Vec::new());
         }
-        // That is damage, which a repair mends, and no refusal.
-        let state = self.state().map_err(|e| match self.kernels.esp() {
-            Ok(Esp::Unclaimed(..)) => Error { kind: Kind::Failed, ..e },
-            _ => e,
-        })?;
+        let state = match self.state() {
+            Err(e) => return Err(self.kernels.esp()?.not_found(e)),
+            Ok(state) => state,
+        };
         if let Some(version) = state.newer {
             return Err(Error::refused(format!(
                 "an entry on {} was written by a newer bootenv (format {version})",
@@ -273,7 +285,7 @@ impl Loader for SystemdBoot {
     }
 
     fn replace(&self, entries: &[Entry]) -> Result<()> {
-        self.kernels.room_for(entries.iter())?;
+        self.room_for(entries)?;
         for (entry, made) in entries.iter().rev().zip(1..) {
             self.put_ranked(entry, Some(made))?;
         }
