@@ -64,6 +64,9 @@
 //! long. A channel program was measured to be slower, for it looks a dataset up anew for every property. It is quicker than a process
 //! where a few datasets count, so `create NAME` starts none, however many BEs there are.
 //!
+//! A root's pool is never exported, and one that was not is imported only with the hostid it had before. So a store keeps one
+//! hostid, which the entries tell the kernel: BEs may come from anywhere, and initrds may be old.
+//!
 //! What ZFS needs of the operating system is `sys::zfs` (feature `zfs`, on by default): its libraries are opened when a
 //! pool is first used, so that the one binary starts everywhere.
 //!

@@ -204,6 +204,7 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, observer: &mut dyn Observe
             Ok(())
         }
         Step::Adopt { be, path } => {
+            store.note_root(&store.tree(path)?)?;
             let mut adopted = store.adopted()?;
             adopted.insert(be.clone(), path.clone());
             store.set_adopted(&adopted)
@@ -228,7 +229,10 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, observer: &mut dyn Observe
         Step::Properties { path, set } => {
             set.iter().try_for_each(|(name, value)| store.set_property(path, name, value))
         }
-        Step::Share { path, be } => shared::convert(*store, path, be, observer),
+        Step::Share { path, be } => {
+            store.note_root(&store.tree(path)?)?;
+            shared::convert(*store, path, be, observer)
+        }
         Step::Fill { path } => shared::fill(*store, path),
         Step::PutAside { file } => {
             let home = store.home()?;

@@ -184,6 +184,12 @@ pub trait Store {
         Ok(())
     }
 
+    /// Lets the store choose what all its roots have to have in common to find it when they boot, after the first of them, whose
+    /// files are `tree`. What is chosen stays.
+    fn note_root(&self, _tree: &Tree) -> Result<()> {
+        Ok(())
+    }
+
     /// The files that facts are kept in; none where they are kept with the datasets.
     fn facts_files(&self) -> Result<Vec<FactsFile>>;
 

@@ -220,7 +220,8 @@ impl Backend for Pool {
     }
 
     fn root_arguments(&self, path: &str) -> String {
-        format!("root=ZFS={}", self.named(path))
+        // The small root has no hostid, so all of the store boot with this system's.
+        format!("root=ZFS={} spl.spl_hostid=0x{}", self.named(path), super::sh("hostid").trim())
     }
 
     fn shared_line(&self) -> String {

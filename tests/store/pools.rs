@@ -401,3 +401,29 @@ fn a_be_whose_key_is_not_loaded() {
     assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
     assert_eq!(get(&lab, "ROOT/blue", "keylocation"), "none default");
 }
+
+/// The hostid that an entry tells the kernel.
+fn told(lab: &Lab, be: &str) -> String {
+    let arguments = lab.entry(be).unwrap().arguments;
+    arguments.split(' ').find_map(|word| word.strip_prefix("spl.spl_hostid=")).unwrap_or_default().to_string()
+}
+
+#[test]
+fn all_of_a_store_boot_with_one_hostid() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let lab = Lab::with(r"printf '\001\002\003\004' > etc/hostid");
+    assert_eq!(told(&lab, "default"), "0x04030201", "the first root's own");
+    lab.bootenv(&["create", "blue"]).ok();
+    std::fs::write(lab.files("blue").join("etc/hostid"), [9, 9, 9, 9]).unwrap();
+    let root = lab.root("rm -f etc/hostid");
+    lab.init(&root, &["--name", "other"]).ok();
+    lab.bootenv(&["check", "--repair"]).ok();
+    for be in ["default", "blue", "other"] {
+        assert_eq!(told(&lab, be), "0x04030201", "{be}");
+    }
+    // Where the first root has none, it is that of the system which makes the store.
+    let lab = Lab::new();
+    assert_eq!(told(&lab, "default"), format!("0x{}", sh("hostid").trim()));
+}

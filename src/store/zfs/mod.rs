@@ -10,6 +10,7 @@
 
 mod clone;
 mod destroy;
+mod hostid;
 mod places;
 mod query;
 mod read;
@@ -51,6 +52,7 @@ pub struct Zfs {
     home: OnceCell<OwnedFd>,
     /// Whether that is known by now: asking is a call, and everybody asks.
     initialised: Cell<bool>,
+    hostid: OnceCell<u32>,
 }
 
 impl Zfs {
@@ -69,6 +71,7 @@ impl Zfs {
             name: name.into(),
             home: OnceCell::new(),
             initialised: Cell::new(false),
+            hostid: OnceCell::new(),
         };
         store.must_hold(base)?;
         Ok(store)
@@ -211,7 +214,8 @@ impl Store for Zfs {
     }
 
     fn root_arguments(&self, path: &str) -> String {
-        format!("root=ZFS={}", self.full(path))
+        let root = format!("root=ZFS={}", self.full(path));
+        self.hostid().map_or(root.clone(), |hostid| format!("{root} spl.spl_hostid={hostid:#010x}"))
     }
 
     fn names_roots_by_identity(&self) -> bool {
@@ -343,6 +347,10 @@ impl Store for Zfs {
         } else {
             self.pool.set_bootfs(&full)
         }
+    }
+
+    fn note_root(&self, tree: &Tree) -> Result<()> {
+        self.choose_hostid(tree)
     }
 
     fn facts_files(&self) -> Result<Vec<FactsFile>> {

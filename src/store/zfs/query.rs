@@ -155,7 +155,7 @@ impl Zfs {
         self.property(full, &format!("written@{since}"), "%d")?.parse().map_err(|_| odd())
     }
 
-    fn property(&self, full: &str, property: &str, format: &str) -> Result<String> {
+    pub(super) fn property(&self, full: &str, property: &str, format: &str) -> Result<String> {
         let pairs = [("name", full), ("property", property), ("format", format)];
         let args = pairs.map(|(key, value)| (key.to_string(), Value::Text(value.into())));
         let result = self.lzc.program_nosync(&self.pool.name, PROPERTY, &List::from(args), Limits::default())?;
