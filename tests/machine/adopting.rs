@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::disk::{Disk, Mounted};
 use crate::harness::{Machine, Options};
+use crate::qemu::ARGUMENTS;
 use crate::{rig, run};
 
 /// What some other installer left: a root in the subvolume `@rootfs`, and a GRUB of its own on the ESP that boots it.
@@ -25,7 +26,7 @@ fn installed_by_others(root_tar: &Path, dir: &Path) -> Disk {
         let hook = concat!(env!("CARGO_MANIFEST_DIR"), "/src/loader/kernel-hook");
         run!("install", "-D", "-m755", hook, root.join("etc/kernel/postinst.d/zz-bootenv"));
         std::fs::create_dir_all(root.join("boot/efi")).unwrap();
-        let grub = format!("GRUB_CMDLINE_LINUX=\"{CONSOLE}\"\n");
+        let grub = format!("GRUB_CMDLINE_LINUX=\"{ARGUMENTS}\"\n");
         std::fs::write(root.join("etc/default/grub"), grub).unwrap();
         let fstab = format!(
             "# made by an installer\nUUID={uuid} / btrfs subvol=@rootfs 0 0\nUUID=B007-E4F0 /boot/efi vfat umask=0077 0 2\n"
@@ -39,7 +40,7 @@ fn installed_by_others(root_tar: &Path, dir: &Path) -> Disk {
     let boot = "(hd0,gpt2)/@rootfs/boot";
     std::fs::write(
         &config,
-        format!("linux {boot}/{kernel} root=UUID={uuid} rootflags=subvol=@rootfs rw {CONSOLE}\ninitrd {boot}/{initrd}\nboot\n"),
+        format!("linux {boot}/{kernel} root=UUID={uuid} rootflags=subvol=@rootfs rw {ARGUMENTS}\ninitrd {boot}/{initrd}\nboot\n"),
     )
     .unwrap();
     let modules = ["part_gpt", "fat", "btrfs", "zstd", "gzio", "linux", "normal", "boot"];
@@ -51,8 +52,6 @@ fn installed_by_others(root_tar: &Path, dir: &Path) -> Disk {
     std::fs::remove_file(&image).unwrap();
     disk
 }
-
-const CONSOLE: &str = "quiet console=ttyS0 mitigations=off audit=0";
 
 #[test]
 fn a_running_root_is_adopted_and_stays_as_it_is() {
@@ -88,7 +87,7 @@ fn a_running_root_is_adopted_and_stays_as_it_is() {
     assert_eq!(machine.ok("systemctl is-system-running --wait"), "running");
     assert_eq!(crate::switching::flags(&mut machine), "rootfs=- main=NR");
     assert_eq!(machine.ok("cat /var/mail/root; readlink /var/log"), "an old letter\nshared/log");
-    assert!(machine.ok("cat /proc/cmdline").ends_with(CONSOLE));
+    assert!(machine.ok("cat /proc/cmdline").ends_with(ARGUMENTS));
     assert_eq!(machine.ok("bootenv check"), "nothing is wrong");
 
     // A new kernel, as a package's maintainer script tells of it.

@@ -1,4 +1,4 @@
-//! Disk images: GPT, an ESP made from a directory, a Btrfs partition made from an image.
+//! Disk images: GPT, an ESP made from a directory, a partition for the store that may be made from an image of a Btrfs.
 //!
 //! The kernel of the development machines knows neither GPT nor FAT, so nothing here asks it to:
 //! partitions are byte offsets, and the ESP is read and written with mtools.
@@ -11,7 +11,9 @@ const MIB: u64 = 1 << 20;
 const ESP_OFFSET: u64 = MIB;
 /// Without `-s 1`, mkfs.fat takes clusters so big that FAT32 of this size would be out of spec.
 const ESP_SIZE: u64 = 128 * MIB;
-const BTRFS_OFFSET: u64 = ESP_OFFSET + ESP_SIZE;
+const STORE_OFFSET: u64 = ESP_OFFSET + ESP_SIZE;
+/// The FAT volume id: `/dev/disk/by-uuid/B007-E4F0`.
+const VOLUME: u32 = 0xB007_E4F0;
 
 /// Runs a command and gives its standard output; panics, with everything it said, if it fails.
 pub fn sh(command: &mut Command) -> String {
@@ -36,7 +38,7 @@ macro_rules! run {
 
 pub struct Disk {
     path: PathBuf,
-    btrfs_size: u64,
+    store_size: u64,
 }
 
 impl Disk {
@@ -44,32 +46,42 @@ impl Disk {
     ///
     /// The copy has the same filesystem UUID as the image: never mount both at once.
     pub fn assemble(esp_tree: &Path, btrfs_image: &Path, out: &Path) -> Disk {
-        Disk::assemble_with_id(esp_tree, btrfs_image, out, 0xB007_E4F0)
+        let size = std::fs::metadata(btrfs_image).unwrap().len();
+        let disk = Disk::blank(size, out);
+        disk.format_esp(Some(esp_tree));
+        disk.fill(btrfs_image, STORE_OFFSET);
+        disk
     }
 
-    /// `assemble`, with the FAT volume id (what `/dev/disk/by-uuid` calls `B007-E4F0`).
-    pub fn assemble_with_id(esp_tree: &Path, btrfs_image: &Path, out: &Path, id: u32) -> Disk {
-        let size = std::fs::metadata(btrfs_image).unwrap().len();
-        assert_eq!(size % MIB, 0, "the Btrfs image is whole MiBs");
-        // One more MiB at the end for the second partition table.
-        let file = File::create(out).unwrap();
-        file.set_len(BTRFS_OFFSET + size + MIB).unwrap();
-        drop(file);
-        let disk = Disk { path: out.to_owned(), btrfs_size: size };
-        disk.partition();
+    /// Makes `out`: partition 1 an ESP without a file, partition 2 of this size and empty.
+    pub fn empty(store_size: u64, out: &Path) -> Disk {
+        let disk = Disk::blank(store_size, out);
+        disk.format_esp(None);
+        disk
+    }
 
-        let esp = out.with_extension("esp");
+    fn blank(store_size: u64, out: &Path) -> Disk {
+        assert_eq!(store_size % MIB, 0, "the store is whole MiBs");
+        // One more MiB at the end for the second partition table.
+        File::create(out).unwrap().set_len(STORE_OFFSET + store_size + MIB).unwrap();
+        let disk = Disk { path: out.to_owned(), store_size };
+        disk.partition();
+        disk
+    }
+
+    fn format_esp(&self, tree: Option<&Path>) {
+        let esp = self.path.with_extension("esp");
         let _ = std::fs::remove_file(&esp);
         let kib = (ESP_SIZE / 1024).to_string();
-        run!("mkfs.fat", "-C", "-F32", "-s1", "-nBOOTENV", "-i", format!("{id:08x}"), &esp, kib);
-        let mut copy = Command::new("mcopy");
-        copy.arg("-sQi").arg(&esp);
-        copy.args(std::fs::read_dir(esp_tree).unwrap().map(|entry| entry.unwrap().path()));
-        sh(copy.arg("::/"));
-        disk.fill(&esp, ESP_OFFSET);
+        run!("mkfs.fat", "-C", "-F32", "-s1", "-nBOOTENV", "-i", format!("{VOLUME:08x}"), &esp, kib);
+        if let Some(tree) = tree {
+            let mut copy = Command::new("mcopy");
+            copy.arg("-sQi").arg(&esp);
+            copy.args(std::fs::read_dir(tree).unwrap().map(|entry| entry.unwrap().path()));
+            sh(copy.arg("::/"));
+        }
+        self.fill(&esp, ESP_OFFSET);
         std::fs::remove_file(&esp).unwrap();
-        disk.fill(btrfs_image, BTRFS_OFFSET);
-        disk
     }
 
     fn partition(&self) {
@@ -79,8 +91,8 @@ impl Disk {
             "label: gpt\nstart={}, size={}, type=U, name=esp\nstart={}, size={}, type=L, name=store\n",
             sectors(ESP_OFFSET),
             sectors(ESP_SIZE),
-            sectors(BTRFS_OFFSET),
-            sectors(self.btrfs_size)
+            sectors(STORE_OFFSET),
+            sectors(self.store_size)
         );
         std::fs::write(&script, table).unwrap();
         sh(Command::new("sfdisk").arg("-q").arg(&self.path).stdin(File::open(&script).unwrap()));
@@ -118,7 +130,7 @@ impl Disk {
 
     /// The Btrfs partition, mounted with its top level at `dir`. Only while no machine runs from this disk.
     pub fn mount(&self, dir: &Path) -> Mounted {
-        Mounted::new(&self.path, dir, &format!("loop,offset={BTRFS_OFFSET},sizelimit={},subvolid=5", self.btrfs_size))
+        Mounted::new(&self.path, dir, &format!("loop,offset={STORE_OFFSET},sizelimit={},subvolid=5", self.store_size))
     }
 }
 

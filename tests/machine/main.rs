@@ -6,10 +6,10 @@ mod agent;
 mod disk;
 #[allow(dead_code)]
 mod harness;
-#[allow(dead_code)] // only the zfs lane boots without firmware
 mod qemu;
 mod recipe;
 mod rig;
+mod stores;
 mod switching;
 mod systemd_boot;
 #[allow(dead_code)] // the zfs lane's

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::disk::{Disk, Mounted};
+use crate::qemu::ARGUMENTS;
 use crate::{harness, recipe, run};
 
 /// Built into BOOTX64.EFI, because nothing can be loaded from a disk that has only the image.
@@ -18,10 +19,15 @@ const LOGIC: &str = include_str!("../../src/loader/grub/logic.cfg");
 
 /// The Debian root, built if need be. `None`, with a word on why, where machines cannot run.
 pub fn root_tar() -> Option<PathBuf> {
-    if let Some(why) = harness::missing() {
-        return recipe::skip(&why);
+    made_by("build-root.sh", "btrfs")
+}
+
+/// What a recipe makes; the same where machines cannot run.
+pub fn made_by(script: &str, kind: &str) -> Option<PathBuf> {
+    match harness::missing() {
+        Some(why) => recipe::skip(&why),
+        None => recipe::made_by(script, kind),
     }
-    recipe::made_by("build-root.sh", "btrfs")
 }
 
 /// A directory for images. They are sparse, but some 600 MB of them is real: not always for /tmp's tmpfs.
@@ -79,8 +85,7 @@ fn fill_store(root_tar: &Path, image: &Path, at: &Path, uuid: &str) {
     let initrd = boot_file(&blue, "initrd.img-");
     let menu: String = ["green", "blue"]
         .map(|be| {
-            let args =
-                format!("root=UUID={uuid} rootflags=subvol=ROOT/{be} rw quiet console=ttyS0 mitigations=off audit=0");
+            let args = format!("root=UUID={uuid} rootflags=subvol=ROOT/{be} rw {ARGUMENTS}");
             format!("be '{be}' 'ROOT/{be}' '{kernel}' '{initrd}' '{args}' '{be}: made by hand'\n")
         })
         .concat();

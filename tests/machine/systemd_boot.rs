@@ -1,7 +1,8 @@
 //! systemd-boot on a machine: what cannot be written to is refused, and what `list` says it falls back to is what it boots.
 
 use crate::harness::{Machine, Options};
-use crate::switching::{flags, initialised};
+use crate::stores::{Btrfs, Store};
+use crate::switching::flags;
 use crate::{rig, run};
 
 /// Runs a command that has to refuse: exit status 3, these words, and nothing changed on the ESP, in the EFI variables or
@@ -21,9 +22,8 @@ fn refuses(machine: &mut Machine<'_>, command: &str, words: &[&str]) {
 
 #[test]
 fn systemd_boot_does_what_list_says_and_refuses_what_it_cannot_write() {
-    let Some(root) = rig::root_tar() else { return };
     let dir = rig::scratch();
-    let disk = initialised(&root, dir.path(), "systemd-boot");
+    let Some(disk) = Btrfs.disk(dir.path(), "systemd-boot") else { return };
     let mut machine = Machine::boot(&disk, Options::default());
     assert_eq!(machine.ok("bootenv check"), "nothing is wrong");
     machine
