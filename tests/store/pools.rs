@@ -165,8 +165,10 @@ fn what_cannot_all_be_destroyed_is_refused_before_anything_is() {
     sh(&format!("zfs destroy {pool}/foreign"));
     zfs("snapshot ROOT/blue/srv@mine");
     zfs("snapshot 'ROOT/green@no name'");
+    // The laboratory has no place for what has a snapshot in a nested dataset alone, to compare it.
     lab.json(&["destroy", "-s", "blue"]).refused(3, &["srv@mine"]);
-    lab.refuses(&["destroy", "-s", "green"], 3, &["green@no name"]);
+    lab.json(&["destroy", "-s", "green"]).refused(3, &["green@no name"]);
+    assert_eq!(listed(&lab), ["default -", "blue default", "blue@base", "green blue@base"]);
     zfs("destroy ROOT/blue/srv@mine");
     lab.bootenv(&["destroy", "blue"]).ok();
     assert_eq!(listed(&lab), ["default -", "green default", "green@base"]);
