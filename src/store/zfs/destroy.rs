@@ -39,7 +39,12 @@ fn estate(store: &Zfs, dataset: &str, goes: &dyn Fn(&str) -> bool) -> Result<Est
         |name: &str| inside(&store.full(ROOT), name) || adopted.values().any(|path| inside(&store.full(path), name));
     let (mut takers, mut lost) = (Vec::new(), Vec::new());
     for found in store.snapshots(dataset)? {
-        let clone = found.clones.into_iter().filter(|c| !goes(c)).min_by_key(|c| !of_a_be(c));
+        let mut clones = Vec::new();
+        for clone in found.clones.into_iter().filter(|c| !goes(c)) {
+            clones.push((of_a_be(&clone), store.createtxg(&clone)?, clone));
+        }
+        // The newest: after a rollback that is what the BE is now, and keeps its snapshots.
+        let clone = clones.into_iter().max().map(|(_, _, clone)| clone);
         if goes(&found.snapshot) {
             continue;
         }

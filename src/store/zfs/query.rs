@@ -149,6 +149,11 @@ impl Zfs {
         Ok(Some(self.property(full, "origin", "%s")?).filter(|origin| !origin.is_empty()))
     }
 
+    /// The transaction group that a dataset was made in.
+    pub(super) fn createtxg(&self, full: &str) -> Result<u64> {
+        self.property(full, "createtxg", "%d")?.parse().map_err(|_| odd())
+    }
+
     /// Bytes that a dataset refers to and that have been written since a snapshot of it, which is named in full.
     pub(super) fn written(&self, full: &str, snapshot: &str) -> Result<u64> {
         let since = snapshot.split_once('@').map_or("", |(_, name)| name);
