@@ -3,7 +3,7 @@
 //! replays the log), what systemd-boot would from the stand-in for an ESP; then the copy is mounted, recovered and compared.
 
 use super::{CALLS, Case, killed_at, prepare, state};
-use crate::lab::{self, Lab, Loader, sh, try_sh};
+use crate::lab::{self, Lab, Loader, sh, try_sh, unmount_below};
 use std::path::Path;
 
 /// What GRUB would boot from the image as it lies on disk: `(default, the paths of the kernels it would find for it)`.
@@ -61,7 +61,7 @@ fn systemd_boot_default(lab: &Lab, image: &Path) -> (String, Vec<String>) {
         let whole = there && files.len() == first.loads.len();
         (first.entry.id, if whole { files } else { Vec::new() })
     });
-    sh(&format!("umount '{}'", at.display()));
+    unmount_below(&at);
     found
 }
 

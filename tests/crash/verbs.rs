@@ -129,7 +129,7 @@ fn init_adopting() {
     crate::lab::root::small(&top.join("@rootfs"));
     let print = |lab: &Lab| {
         let text = crate::lab::fingerprint(&lab.path("top/@rootfs"));
-        sh(&format!("umount '{}'", lab.path("top").display()));
+        lab.leave_top();
         text
     };
     let before = print(&lab);

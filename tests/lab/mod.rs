@@ -415,7 +415,7 @@ impl Drop for Lab {
 }
 
 /// Unmounts what is mounted on a directory and below it.
-fn unmount_below(dir: &Path) {
+pub fn unmount_below(dir: &Path) {
     for at in table().iter().rev().map(|line| mountpoint(line)).filter(|at| at.starts_with(dir)) {
         // What another thread has just forked holds a copy of every file that this one had open, until it has become
         // another program.
