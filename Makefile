@@ -1,5 +1,5 @@
 # Targets for people; the work is in tests/ and cargo.
-.PHONY: all build demo test lint pure store crash crash-zfs zfs machine bench install uninstall deps
+.PHONY: all build demo test lint pure store packages crash crash-zfs zfs machine bench install uninstall deps
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -29,9 +29,9 @@ demo:
 
 test:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
-	@tests/run-lanes lint pure store crash machine
+	@tests/run-lanes lint pure store packages crash machine
 
-lint pure store crash crash-zfs zfs machine:
+lint pure store packages crash crash-zfs zfs machine:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
 	@tests/run-lanes $@
 
@@ -42,7 +42,8 @@ bench:
 
 install: build
 	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/bootenv
-	install -D -m 0644 man/bootenv.8 $(DESTDIR)$(PREFIX)/share/man/man8/bootenv.8
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
 	install -D -m 0644 man/bootenv.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/bootenv.toml.5
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
@@ -54,7 +55,7 @@ install: build
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/initramfs/post-update.d/zz-bootenv
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/sbin/bootenv $(DESTDIR)$(PREFIX)/share/man/man8/bootenv.8 \
+	rm -f $(DESTDIR)$(PREFIX)/sbin/bootenv $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,$(notdir $(wildcard man/*.8))) \
 	    $(DESTDIR)$(PREFIX)/share/man/man5/bootenv.toml.5 \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bootenv \
 	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_bootenv \

@@ -1,5 +1,6 @@
 //! What can go wrong, told in one shape: a kind (which decides the exit status), a message, and the repair.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use std::path::Path;
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// The kind of an error. It decides the exit status and the `kind` of the JSON error document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// Something was tried and failed (exit status 1).
     Failed,

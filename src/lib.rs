@@ -23,6 +23,7 @@
 //! | [`loader`] | the trait a boot loader implements; GRUB and systemd-boot on UEFI; kernels on the ESP |
 //! | [`shared`] | moving directories into the shared dataset, and filling it |
 //! | [`altroot`] | mounting a BE that does not run |
+//! | [`package`] | what a root has installed |
 //! | [`session`] | one run against one store: opened, locked, recovered, read |
 //! | [`sys`] | the only code that touches the kernel, and the only `unsafe` |
 //!
@@ -122,6 +123,19 @@
 //! The directory it is mounted on is empty and immutable in every BE, so nothing that comes before the mount can
 //! write below it.
 //!
+//! # Commands in a BE
+//!
+//! `run` needs what `mount` cannot give: processes that end, and a root that cannot undo anything. [`sys::keeper`] puts two
+//! processes between us and the command, so that all of it is gone however any of them ends; [`sys::confine`] gives up for good
+//! what could take protection off, reach files other than by path, or change the running system. Device nodes are harmless by
+//! `nodev`, so that packages may make them.
+//!
+//! Below `/var/shared` the command sees an overlay, whose upper layer is the BE's own and so goes where its clones go. At the
+//! first boot a unit merges it with plain renames ([`shared`]); the kernel's overlay is not needed for that.
+//!
+//! `upgrade` is a creation with two more steps, *run* and *examine*, before the menu entry. So the journal undoes it like any
+//! other plan. The lock is held meanwhile, by the keeper too: nobody recovers a plan while its command still runs.
+//!
 //! # Differences from the design
 //!
 //! - Steps are not journalled one by one: see above.
@@ -141,6 +155,7 @@ pub mod domain;
 pub mod error;
 pub mod loader;
 pub mod ops;
+pub mod package;
 pub mod plan;
 pub mod session;
 pub mod shared;

@@ -1,12 +1,21 @@
-//! Alternate roots: mounting a BE that does not run, with the shared dataset below it read-only from the first instant.
+//! Alternate roots: mounting a BE that does not run, with the shared dataset below it read-only from the first instant,
+//! and running commands in one.
+
+mod examine;
+mod furnish;
+mod pending;
+mod run;
+
+pub use examine::examine;
+pub use run::{Prepared, check_run, prepare, run};
 
 use crate::domain::shared::MOUNTPOINT;
-use crate::domain::{BootEnv, Inventory};
+use crate::domain::{BeName, BootEnv, Inventory};
 use crate::error::{Doing, Error, Result};
-use crate::store::{SHARED, Store};
+use crate::store::{SHARED, Store, be_path};
 use crate::sys::{mount, mountinfo, namespace};
 use rustix::mount::MountAttrFlags;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// Where BEs are mounted when nobody says where.
@@ -48,24 +57,32 @@ fn assemble(store: &dyn Store, be: &BootEnv, at: &Path, readonly: bool) -> Resul
     for (mount, _) in &below {
         mount::set_attributes(mount.as_fd(), attributes).doing(format_args!("cannot mount {}", be.name))?;
     }
-    let tree = store.tree(&be.path)?;
-    if tree.exists(MOUNTPOINT) {
-        if store.identity(SHARED)?.is_none() {
-            return Err(Error::refused("the shared dataset SHARED is missing")
-                .hint("`bootenv check --repair` makes it, filled from the pristine copies"));
-        }
-        let (shared, _) = store.mounts(SHARED)?.swap_remove(0);
-        let attributes =
-            MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-        mount::set_attributes(shared.as_fd(), attributes).doing("cannot make the shared dataset's mount read-only")?;
+    if let Some(shared) = shared(store, &be.name, &be.path)? {
         below.push((namespace::lock_flags(shared.as_fd(), at)?, MOUNTPOINT.to_string()));
-    } else if !be.adopted {
-        return Err(Error::refused(format!("{} has no /var/shared to mount the shared dataset on", be.name))
-            .hint(format!("`bootenv check --repair` makes it, or destroy {}", be.name)));
     }
     let whole = namespace::assemble(&below, at)?;
     let place = mount::place(at).doing_to("open", at)?;
     mount::attach(whole.as_fd(), place.as_fd()).doing_to("mount on", at)
+}
+
+/// A read-only mount of the shared dataset, for a BE that has a place for it; an adopted root may have none.
+fn shared(store: &dyn Store, be: &BeName, path: &str) -> Result<Option<OwnedFd>> {
+    if !store.tree(path)?.exists(MOUNTPOINT) {
+        return match path == be_path(be.as_str()) {
+            false => Ok(None),
+            true => Err(Error::refused(format!("{be} has no /var/shared to mount the shared dataset on"))
+                .hint(format!("`bootenv check --repair` makes it, or destroy {be}"))),
+        };
+    }
+    if store.identity(SHARED)?.is_none() {
+        return Err(Error::refused("the shared dataset SHARED is missing")
+            .hint("`bootenv check --repair` makes it, filled from the pristine copies"));
+    }
+    let (shared, _) = store.mounts(SHARED)?.swap_remove(0);
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    mount::set_attributes(shared.as_fd(), attributes).doing("cannot make the shared dataset's mount read-only")?;
+    Ok(Some(shared))
 }
 
 /// A directory that somebody named: it must be there, empty, and nothing else's mountpoint.
@@ -126,7 +143,7 @@ pub fn find<'i>(inventory: &'i Inventory, what: &str) -> Result<(&'i BootEnv, Op
         })?;
         return Ok((be, Some(full)));
     }
-    let be = inventory.be(&crate::domain::BeName::parse(what)?)?;
+    let be = inventory.be(&BeName::parse(what)?)?;
     Ok((be, be.mountpoints.last().cloned()))
 }
 
@@ -196,7 +213,7 @@ fn tidy(at: &Path) -> Result<()> {
 }
 
 /// Where the dataset at `path` is mounted in other mount namespaces, in words.
-pub fn mounted_elsewhere(store: &dyn Store, be: &BootEnv) -> Result<Option<String>> {
-    let found = mountinfo::elsewhere()?.into_iter().find(|m| store.is_mount_of(m, &be.path));
+pub fn mounted_elsewhere(store: &dyn Store, path: &str) -> Result<Option<String>> {
+    let found = mountinfo::elsewhere()?.into_iter().find(|m| store.is_mount_of(m, path));
     Ok(found.map(|m| m.target.display().to_string()))
 }

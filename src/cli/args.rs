@@ -1,6 +1,7 @@
 //! What the command line accepts.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Boot environments: keep several bootable copies of one Linux installation, change one, boot it, go back.
@@ -67,6 +68,12 @@ pub enum Verb {
     /// Unmount an alternate root
     #[command(alias = "umount")]
     Unmount(Unmount),
+    /// Run a command, or a shell, inside a boot environment that does not run
+    Run(Run),
+    /// Make a boot environment, run a command in it, and keep it only if that succeeds
+    Upgrade(Upgrade),
+    /// Show what waits to be merged into the shared dataset
+    Pending(Pending),
     /// Make a boot environment again what a snapshot of it was
     Rollback(Rollback),
     /// Make a store, or adopt the root that is on one
@@ -219,6 +226,52 @@ pub struct Unmount {
     /// The boot environment, or where it is mounted
     #[arg(value_name = "NAME|DIR")]
     pub what: String,
+}
+
+/// `run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The boot environment
+    pub name: String,
+    /// The command and its arguments [default: root's shell]
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+/// `upgrade`.
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// What the new boot environment is called [default: the source's name with the next number]
+    #[arg(short, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Activate it: boot it from now on
+    #[arg(short, conflicts_with = "once")]
+    pub activate: bool,
+    /// Activate it for the next boot only
+    #[arg(short = 't')]
+    pub once: bool,
+    /// Describe it
+    #[arg(short, value_name = "TEXT")]
+    pub description: Option<String>,
+    /// Go on from what boots next, instead of from what runs
+    #[arg(long = "continue")]
+    pub onward: bool,
+    /// Keep the boot environment if the command fails, to look at
+    #[arg(long)]
+    pub keep_failed: bool,
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    pub command: Vec<OsString>,
+}
+
+/// `pending`.
+#[derive(Debug, Args)]
+pub struct Pending {
+    /// Merge it: done by the service bootenv-pending when a boot environment boots
+    #[arg(long, conflicts_with = "name")]
+    pub merge: bool,
+    /// The boot environment [default: the one that runs]
+    pub name: Option<String>,
 }
 
 /// `rollback`.

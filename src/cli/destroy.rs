@@ -25,7 +25,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
     let paths: Vec<&str> = bes.iter().map(|be| be.path.as_str()).collect();
     for be in bes.iter().filter(|be| !be.running) {
         request.heirs.insert(be.name.clone(), session.store().heirs(&be.path, &paths)?);
-        if let Some(words) = altroot::mounted_elsewhere(session.store(), be)? {
+        if let Some(words) = altroot::mounted_elsewhere(session.store(), &be.path)? {
             request.mounted_elsewhere.insert(be.name.clone(), words);
         }
     }

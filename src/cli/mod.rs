@@ -10,10 +10,13 @@ mod init;
 mod list;
 mod mount;
 mod output;
+mod pending;
 mod rename;
 mod rollback;
+mod run;
 mod status;
 mod unmount;
+mod upgrade;
 
 use crate::error::{Error, Result};
 use crate::plan::Plan;
@@ -105,6 +108,9 @@ fn run(cx: &mut Context, verb: Option<Verb>) -> Result<ExitCode> {
         Some(Verb::Describe(args)) => describe::run(cx, &args)?,
         Some(Verb::Mount(args)) => mount::run(cx, &args)?,
         Some(Verb::Unmount(args)) => unmount::run(cx, &args)?,
+        Some(Verb::Run(args)) => return run::run(cx, &args),
+        Some(Verb::Upgrade(args)) => upgrade::run(cx, &args)?,
+        Some(Verb::Pending(args)) => pending::run(cx, &args)?,
         Some(Verb::Rollback(args)) => rollback::run(cx, &args)?,
         Some(Verb::Init(args)) => init::run(cx, &args)?,
         Some(Verb::Check(args)) => return check::run(cx, &args),

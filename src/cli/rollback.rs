@@ -16,7 +16,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Rollback) -> Result<()> {
     };
     let (session, lock) = cx.begin()?;
     let inventory = session.inventory_about(Some(&be))?;
-    let elsewhere = altroot::mounted_elsewhere(session.store(), inventory.be(&be)?)?;
+    let elsewhere = altroot::mounted_elsewhere(session.store(), &inventory.be(&be)?.path)?;
     let same_kernel = has_same_kernel(&session, &inventory, &be, &snap)?;
     let plan = ops::rollback(&inventory, &be, &snap, elsewhere.as_deref(), same_kernel)?;
     if !args.yes && !cx.cli.dry_run {

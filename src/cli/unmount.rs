@@ -2,10 +2,13 @@
 
 use super::{Context, args};
 use crate::altroot;
+use crate::domain::{BootEnv, Inventory};
 use crate::error::Result;
 use crate::loader::{Described, Entry};
 use crate::ops;
 use crate::plan::execute::Observer;
+use crate::session::Session;
+use crate::store::Lock;
 
 pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
     let (session, lock) = cx.begin()?;
@@ -22,17 +25,28 @@ pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
         return cx.out.change(&request, &steps, None);
     }
     altroot::unmount(session.store(), be, &at, args.force)?;
-    // A package manager may have changed the kernel in it.
+    renew(cx, &session, &lock, &inventory, be)?;
+    match cx.out.is_json() {
+        true => cx.out.change(&request, &steps, Some(&at)),
+        false => Ok(()),
+    }
+}
+
+/// Renews the menu entry of a BE that somebody may have changed the kernel of.
+pub(super) fn renew(
+    cx: &mut Context,
+    session: &Session,
+    lock: &Lock,
+    inventory: &Inventory,
+    be: &BootEnv,
+) -> Result<()> {
     let loader = session.loader()?;
     let Described { entry, problem } =
         Entry::describe(session.store(), &*loader, be.name.as_str(), &be.path, &be.path, be.title())?;
     if let Some(problem) = problem {
         cx.out.note(&format!("{}: {}", be.name, problem.message));
     } else if loader.entries().is_ok_and(|entries| !entries.contains(&entry)) {
-        session.run(&lock, &ops::renew(&inventory, be), &mut cx.out)?;
+        session.run(lock, &ops::renew(inventory, be), &mut cx.out)?;
     }
-    match cx.out.is_json() {
-        true => cx.out.change(&request, &steps, Some(&at)),
-        false => Ok(()),
-    }
+    Ok(())
 }

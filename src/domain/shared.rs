@@ -11,6 +11,12 @@ pub const MOUNTPOINT: &str = "var/shared";
 /// relative to its root. `/usr/share/factory` is the standard's place for it (file-hierarchy(7)).
 pub const PRISTINE: &str = "usr/share/factory/var";
 
+/// Where a BE keeps what was written below `/var/shared` while it did not run, relative to its root, until it boots.
+pub const PENDING: &str = "var/lib/bootenv/pending";
+
+/// The upper layer of an overlay in there (overlayfs(5)), with whose content the shared dataset is to be completed.
+pub const UPPER: &str = "var/lib/bootenv/pending/upper";
+
 /// Units that write below the shared directories before `local-fs.target` is reached, and so must
 /// wait for the mount themselves. systemd-journal-flush waits for `/var/log/journal` only, which
 /// resolves before the mount is there (systemd-journald.service(8), systemd.unit(5) RequiresMountsFor).
@@ -29,6 +35,28 @@ pub const DROP_IN: &str = "\
 # Written by bootenv: the shared directories are symlinks into /var/shared.
 [Unit]
 RequiresMountsFor=/var/shared
+";
+
+/// The name of the unit that merges what waits in a BE, below `etc/systemd/system/`.
+pub const PENDING_UNIT: &str = "bootenv-pending.service";
+
+/// The text of that unit. It has to be done before anything writes below the shared directories.
+pub const PENDING_UNIT_TEXT: &str = "\
+# Written by bootenv: what packages have left for /var/shared while this boot environment did not run.
+[Unit]
+Description=Merge what waits for the shared directories
+Documentation=man:bootenv(8)
+DefaultDependencies=no
+ConditionPathExists=/var/lib/bootenv/pending
+RequiresMountsFor=/var/shared /var/lib/bootenv
+After=systemd-remount-fs.service
+Before=systemd-journal-flush.service systemd-tmpfiles-setup.service systemd-update-utmp.service auditd.service
+Before=sysinit.target shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+ExecStart=bootenv pending --merge
 ";
 
 /// What stands where a shared directory should be, in a BE that is about to be converted.

@@ -8,6 +8,7 @@ mod destroy;
 mod init;
 mod rename;
 mod rollback;
+mod upgrade;
 
 pub use activate::{Clear, activate, clear_once, not_bootable};
 pub use check::{Problems, repair};
@@ -17,6 +18,7 @@ pub use destroy::{Destroy, destroy};
 pub use init::{Init, Origin, init};
 pub use rename::rename;
 pub use rollback::rollback;
+pub use upgrade::{Upgrade, Upgraded, upgrade};
 
 use crate::domain::{BeName, BootEnv, Facts, Inventory};
 use crate::error::Error;

@@ -1,12 +1,14 @@
 //! The only runner of plans.
 
 use super::{Plan, Step, journal, reserve};
-use crate::domain::Asked;
+use crate::altroot;
+use crate::domain::{Asked, BeName};
 use crate::error::{Error, Kind, Result};
 use crate::loader::{Described, Entry, Loader};
 use crate::shared;
 use crate::store::Store;
 use crate::sys::copy::{self, Progress};
+use std::ffi::OsString;
 
 /// What plans act on.
 pub struct World<'a> {
@@ -233,6 +235,15 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, observer: &mut dyn Observe
             store.note_root(&store.tree(path)?)?;
             shared::convert(*store, path, be, observer)
         }
+        Step::Run { be, path, command } => run(*store, be, path, command),
+        Step::Examine { be, path } => {
+            let wrong = altroot::examine(*store, &BeName::parse(be)?, path)?;
+            match &wrong[..] {
+                [] => Ok(()),
+                found => Err(Error::failed(format!("{be} could not be kept: {}", found.join("; ")))
+                    .hint("--keep-failed keeps the boot environment to look at")),
+            }
+        }
         Step::Fill { path } => shared::fill(*store, path),
         Step::PutAside { file } => {
             let home = store.home()?;
@@ -277,6 +288,22 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, observer: &mut dyn Observe
         },
         Step::DropFacts { identity } => store.drop_facts(*identity),
     }
+}
+
+/// Runs a command in a BE; it has to succeed.
+fn run(store: &dyn Store, be: &str, path: &str, command: &[OsString]) -> Result<()> {
+    let prepared = altroot::prepare(store, &BeName::parse(be)?, path)?;
+    let status = altroot::run(&prepared, command, &mut || {})?;
+    if status.success() {
+        // What was written is kept from here on, or the journal would be gone before it is there.
+        return store.sync();
+    }
+    let name = command.first().map(|word| word.to_string_lossy()).unwrap_or("the shell".into());
+    let how = match status.code() {
+        Some(code) => format!("ended with exit status {code}"),
+        None => format!("was ended by {status}"),
+    };
+    Err(Error::failed(format!("{name} {how}")).hint("--keep-failed keeps the boot environment to look at"))
 }
 
 /// Lets the store know which BE is the default, for boot loaders that ask it. Ours does not, so it is no error if it cannot.
@@ -406,6 +433,8 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
         | Step::Import { .. }
         | Step::Properties { .. }
         | Step::Share { .. }
+        | Step::Run { .. }
+        | Step::Examine { .. }
         | Step::Fill { .. }
         | Step::EntryBeside { .. }
         | Step::EntryByIdentity { .. } => false,

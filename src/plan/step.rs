@@ -3,6 +3,7 @@
 use crate::domain::{Asked, Facts, Heir};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use uuid::Uuid;
@@ -56,6 +57,22 @@ pub enum Step {
         path: String,
         /// What files are called after that have to be kept beside others.
         be: String,
+    },
+    /// Run a command in a BE.
+    Run {
+        /// What it is called.
+        be: String,
+        /// The BE, which nothing runs from.
+        path: String,
+        /// The command and its arguments.
+        command: Vec<OsString>,
+    },
+    /// See whether a BE that something was done in can be booted and kept.
+    Examine {
+        /// What it is called.
+        be: String,
+        /// The BE.
+        path: String,
     },
     /// Put into the shared dataset what the BE's pristine copy has and it has not.
     Fill {
@@ -197,6 +214,12 @@ impl Step {
     }
 }
 
+/// A word of a command, in quotes if its ends could not be seen, or a terminal would do something else than show it.
+fn shown(word: &str) -> String {
+    let plain = |c: char| !c.is_control() && !c.is_whitespace() && !"'\"\\".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_string() } else { format!("{word:?}") }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let top = |path: &str| if path.is_empty() { "the top-level subvolume".to_string() } else { path.to_string() };
@@ -213,6 +236,11 @@ impl fmt::Display for Step {
                 write!(f, "set {} of {path}", words.join(", "))
             }
             Step::Share { path, .. } => write!(f, "move the shared directories of {path} below /var/shared"),
+            Step::Run { path, command, .. } => {
+                let words: Vec<String> = command.iter().map(|word| shown(&word.to_string_lossy())).collect();
+                write!(f, "run {} in {path}", words.join(" "))
+            }
+            Step::Examine { path, .. } => write!(f, "see whether {path} can be booted"),
             Step::Fill { path } => write!(f, "fill the shared dataset with what {path} has and it has not"),
             Step::PutAside { file } => write!(f, "put BOOTENV/{file} aside"),
             Step::Menu { entries } if entries.len() == 1 => f.write_str("make the menu anew, with 1 entry"),

@@ -1,21 +1,29 @@
 //! The shared dataset: moving a BE's shared directories into it, and filling it, without ever overwriting.
 
 mod access;
+mod arrivals;
 mod links;
+mod pending;
+
+pub use pending::{Merged, merge as merge_pending, note_owners, waiting};
 
 use crate::domain::fstab;
 use crate::domain::shared::{
-    DROP_IN, DROP_IN_NAME, EARLY_UNITS, MOUNTPOINT, PRISTINE, SHARED_LIST, Standing, classify_link, link_target,
+    DROP_IN, DROP_IN_NAME, EARLY_UNITS, MOUNTPOINT, PENDING_UNIT, PENDING_UNIT_TEXT, PRISTINE, SHARED_LIST, Standing,
+    classify_link, link_target,
 };
 use crate::error::{Doing, Error, Result};
 use crate::plan::execute::Observer;
 use crate::store::{self, Store};
 use crate::sys::copy;
 use crate::sys::tree::Tree;
+use arrivals::{ARRIVALS, Arrivals, same};
 use rustix::fs::FileType;
-use std::cell::{Cell, OnceCell};
 use std::collections::HashSet;
 use std::path::Path;
+
+/// Where a BE's own units lie.
+const UNITS: &str = "etc/systemd/system";
 
 /// Moves the shared directories of the BE at `path`, which nothing runs from, into the shared dataset, and makes the
 /// BE find them there. What is already so is left alone.
@@ -74,10 +82,13 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
     notes.iter().for_each(|n| observer.note(&format!("{be}: {n}")));
     if tree.exists("usr/lib/systemd") || tree.exists("lib/systemd") || tree.exists("etc/systemd") {
         for unit in EARLY_UNITS {
-            let dir = format!("etc/systemd/system/{unit}.d");
+            let dir = format!("{UNITS}/{unit}.d");
             tree.make_dir(&dir, 0o755)?;
             tree.write(&format!("{dir}/{DROP_IN_NAME}"), DROP_IN.as_bytes(), 0o644)?;
         }
+        tree.write(&format!("{UNITS}/{PENDING_UNIT}"), PENDING_UNIT_TEXT.as_bytes(), 0o644)?;
+        tree.make_dir(&format!("{UNITS}/sysinit.target.wants"), 0o755)?;
+        tree.symlink(&format!("../{PENDING_UNIT}"), &format!("{UNITS}/sysinit.target.wants/{PENDING_UNIT}"))?;
     }
     access::teach(&tree)?;
     fill(store, path)
@@ -156,65 +167,6 @@ fn move_data(tree: &Tree, shared: &Tree, names: &[&str], be: &str, observer: &mu
     arrivals.close()
 }
 
-/// Where things are copied to before they are put in their places with one rename: what is in its place is whole, whenever
-/// the copy was cut off. The directory is made when the first thing comes, and leaves no trace in the times.
-struct Arrivals<'a> {
-    shared: &'a Tree,
-    before: rustix::fs::Stat,
-    dir: OnceCell<Tree>,
-    top_changed: Cell<bool>,
-}
-
-const ARRIVALS: &str = ".bootenv-arrivals";
-
-impl<'a> Arrivals<'a> {
-    fn open(shared: &'a Tree) -> Result<Self> {
-        shared.remove_tree(ARRIVALS)?;
-        let before = rustix::fs::fstat(shared.fd()).doing("cannot look at the shared dataset")?;
-        Ok(Arrivals { shared, before, dir: OnceCell::new(), top_changed: Cell::new(false) })
-    }
-
-    fn dir(&self) -> Result<&Tree> {
-        if self.dir.get().is_none() {
-            self.shared.make_dir(ARRIVALS, 0o700)?;
-            let _ = self.dir.set(self.shared.sub(ARRIVALS)?);
-        }
-        self.dir.get().ok_or_else(|| Error::failed("the directory for arrivals is gone"))
-    }
-
-    /// Copies one thing, which was at `at` from the root, to its place.
-    fn bring(&self, from: &Path, to: &Path, at: &[&str]) -> Result<()> {
-        let name = to.file_name().unwrap_or_default();
-        let here = self.dir()?.proc_path().join(name);
-        copy::contents(from, &here, "fill the shared dataset", &mut copy::Unwatched)?;
-        links::adjust(&here, at)?;
-        std::fs::rename(&*here, to).doing_to("put in its place", to)
-    }
-
-    /// Copies whole directories to the top, in one go so that hard links between them hold.
-    fn bring_top(&self, var: &Tree, names: &[&str], observer: &mut dyn Observer) -> Result<()> {
-        if names.is_empty() {
-            return Ok(());
-        }
-        let sources: Vec<_> = names.iter().map(|n| var.proc_path().join(n)).collect();
-        copy::into_dir(&sources, &self.dir()?.proc_path(), "move the shared directories", observer)?;
-        self.top_changed.set(true);
-        for name in names {
-            links::adjust(&self.dir()?.proc_path().join(name), &["var", name])?;
-            self.shared.rename(&format!("{ARRIVALS}/{name}"), name, rustix::fs::RenameFlags::NOREPLACE)?;
-        }
-        Ok(())
-    }
-
-    fn close(self) -> Result<()> {
-        if self.dir.get().is_none() {
-            return Ok(());
-        }
-        self.shared.remove_tree(ARRIVALS)?;
-        if self.top_changed.get() { Ok(()) } else { self.shared.set_times_of(&self.before) }
-    }
-}
-
 /// Takes away what a copy left that was cut off.
 pub fn clear_arrivals(store: &dyn Store) -> Result<()> {
     match store.identity(store::SHARED)? {
@@ -273,7 +225,7 @@ fn merge(arrivals: &Arrivals<'_>, from: &Path, to: &Path, at: &[&str], be: Optio
             Ok(_) => {
                 let Some(be) = be else { continue };
                 let beside = to.join(format!("{name}.from-{be}"));
-                if !same(&entry.path(), &there, &inside) && std::fs::symlink_metadata(&beside).is_err() {
+                if !same(&entry.path(), &there, Some(&inside)) && std::fs::symlink_metadata(&beside).is_err() {
                     arrivals.bring(&entry.path(), &beside, &inside)?;
                     kept.push(format!("{name}.from-{be}"));
                 }
@@ -281,22 +233,6 @@ fn merge(arrivals: &Arrivals<'_>, from: &Path, to: &Path, at: &[&str], be: Optio
         }
     }
     Ok(kept)
-}
-
-/// Whether two things say the same: files by content, symlinks by target, everything else by kind.
-fn same(arrived: &Path, there: &Path, at: &[&str]) -> bool {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    let (Ok(a), Ok(b)) = (std::fs::symlink_metadata(arrived), std::fs::symlink_metadata(there)) else { return false };
-    if a.is_file() && b.is_file() {
-        return a.len() == b.len()
-            && matches!((std::fs::read(arrived), std::fs::read(there)), (Ok(x), Ok(y)) if x == y);
-    }
-    if a.is_symlink() && b.is_symlink() {
-        let target = |p: &Path| std::fs::read_link(p).ok();
-        return target(arrived).map(|t| links::adjusted(&t, at)) == target(there);
-    }
-    let (x, y) = (a.file_type(), b.file_type());
-    x == y && !x.is_dir() && (a.rdev() == b.rdev() || x.is_fifo() || x.is_socket())
 }
 
 /// The empty directory the shared dataset is mounted on. Immutable, so that nothing can ever be written

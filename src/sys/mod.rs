@@ -1,8 +1,10 @@
 //! The only code that touches the kernel: mounts, namespaces, ioctls, loop devices, EFI variables, durable writes, locks.
 
 pub mod child;
+pub mod confine;
 pub mod copy;
 pub mod efivar;
+pub mod keeper;
 pub mod loopdev;
 pub mod mount;
 pub mod mountinfo;

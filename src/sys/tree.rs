@@ -124,6 +124,11 @@ impl Tree {
         Ok((self.open(dir, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())?, leaf))
     }
 
+    /// What is at `path`, file or directory, as a place to mount on.
+    pub fn place(&self, path: &str) -> Result<OwnedFd> {
+        self.open(path, OFlags::PATH, Mode::empty()).doing(format_args!("cannot open {}", self.name(path)))
+    }
+
     /// A file, open for reading, or `None` if it is not there. What is no plain file is refused: a FIFO would keep us for
     /// ever.
     pub fn file(&self, path: &str) -> Result<Option<std::fs::File>> {
@@ -208,6 +213,20 @@ impl Tree {
             }
         }
         Ok(names)
+    }
+
+    /// What stat(2) says of what is at `path` itself, if anything is.
+    pub fn stat(&self, path: &str) -> Option<rustix::fs::Stat> {
+        let (dir, leaf) = self.parent(path).ok()?;
+        rustix::fs::statat(&dir, leaf, AtFlags::SYMLINK_NOFOLLOW).ok()
+    }
+
+    /// Makes an empty file where nothing is.
+    pub fn make_file(&self, path: &str, mode: u32) -> Result<()> {
+        let what = || format!("cannot make {}", self.name(path));
+        let (dir, leaf) = self.parent(path).doing(what())?;
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        rustix::fs::openat(&dir, leaf, flags, Mode::from_raw_mode(mode)).map(drop).doing(what())
     }
 
     /// Makes a directory and its missing parents.

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds a Debian root that tests boot, once, and prints the path of its tar: build-root.sh btrfs|zfs
+# Builds a Debian root that tests boot, once, and prints the path of its tar: build-root.sh btrfs|zfs|packages
 #
 # The tar lives in a cache outside the checkout, under a key made from everything that goes into it.
 # Exit status 77 with "skipped: why" on standard error: it is not there and cannot be built here.
@@ -22,8 +22,11 @@ zfs)
         python3 strace util-linux e2fsprogs xz-utils mtools
         systemd-boot efibootmgr"
     ;;
+packages)
+    packages="$packages python3 busybox"
+    ;;
 *)
-    echo "usage: build-root.sh btrfs|zfs" >&2
+    echo "usage: build-root.sh btrfs|zfs|packages" >&2
     exit 2
     ;;
 esac

@@ -4,6 +4,8 @@ use crate::rig::{described, id};
 use bootenv::domain::{Asked, Facts, Heir};
 use bootenv::plan::{MenuLine, Plan, Step, journal};
 use bootenv::sys::tree::Tree;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 /// One step of every kind. The match makes the compiler ask for a new one here.
 fn every_step() -> Vec<Step> {
@@ -21,6 +23,12 @@ fn every_step() -> Vec<Step> {
         Step::Clone { from: path(), to: "ROOT/blue@one".into(), readonly: true },
         Step::Properties { path: path(), set: [("compression".to_string(), "zstd".to_string())].into() },
         Step::Share { path: path(), be: be() },
+        Step::Run {
+            be: "blue".into(),
+            path: path(),
+            command: vec!["apt-get".into(), OsString::from_vec(vec![0xff, b'\n'])],
+        },
+        Step::Examine { be: "blue".into(), path: path() },
         Step::Fill { path: path() },
         Step::PutAside { file: "store.toml".into() },
         Step::Menu { entries: vec![MenuLine { be: be(), path: path(), title: "blue: it's \"new\"\n".into() }] },
@@ -58,6 +66,8 @@ fn every_step() -> Vec<Step> {
             | Step::Clone { .. }
             | Step::Properties { .. }
             | Step::Share { .. }
+            | Step::Run { .. }
+            | Step::Examine { .. }
             | Step::Fill { .. }
             | Step::PutAside { .. }
             | Step::Menu { .. }

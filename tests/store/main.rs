@@ -36,6 +36,7 @@ mod mount;
 mod names;
 mod odd;
 mod on_esp;
+mod pending;
 mod pools;
 mod promise_running;
 mod promise_shared;

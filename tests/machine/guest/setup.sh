@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs on the host with the new root as $1 and its kind (btrfs, zfs) as $2, after the packages are installed and before
+# Runs on the host with the new root as $1 and its kind (btrfs, zfs, packages) as $2, after the packages are installed and before
 # the final update-initramfs: turns a plain Debian into one that boots fast under emulation and has the agent.
 set -eu
 root=$1
@@ -46,6 +46,7 @@ DefaultDeviceTimeoutSec=240s
 DefaultTimeoutStopSec=20s
 CONF
 
+[ "$kind" != packages ] || sh "$guest/setup-packages.sh" "$root"
 [ "$kind" != zfs ] || sh "$guest/setup-zfs.sh" "$root"
 
 # An initrd with what these machines have: a virtio disk, Btrfs, and the FAT of the ESP.

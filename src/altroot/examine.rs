@@ -1,0 +1,98 @@
+//! Whether a BE that something was done in can still be booted and kept: what a package manager, or a script, may have
+//! broken without saying so.
+
+use super::{Prepared, prepare, run};
+use crate::domain::shared::{MOUNTPOINT, SHARED_LIST, Standing, classify_link};
+use crate::domain::{BeName, fstab, kernel};
+use crate::error::Result;
+use crate::package;
+use crate::store::Store;
+use crate::sys::tree::Tree;
+use rustix::fs::FileType;
+use std::ffi::OsString;
+
+/// What starts the system, wherever distributions keep it.
+const INITS: [&str; 4] = ["usr/lib/systemd/systemd", "lib/systemd/systemd", "usr/sbin/init", "sbin/init"];
+
+/// What is wrong with the BE at `path`, in words.
+pub fn examine(store: &dyn Store, be: &BeName, path: &str) -> Result<Vec<String>> {
+    let tree = store.tree(path)?;
+    let mut wrong = Vec::new();
+    match tree.read_text("etc/fstab") {
+        Ok(Some(text)) => wrong.extend(fstab::parse(&text).err().map(|e| e.message)),
+        Ok(None) => wrong.push("/etc/fstab is gone".into()),
+        Err(e) => wrong.push(e.message),
+    }
+    if !INITS.iter().any(|init| tree.exists(init)) {
+        wrong.push("there is no init: neither systemd nor /sbin/init".into());
+    }
+    wrong.extend(kernel_problem(&tree)?);
+    wrong.extend(shared_problems(&tree)?);
+    if let Some(manager) = package::of(&tree)
+        && manager.audit().first().is_some_and(|program| has_program(&tree, program))
+    {
+        let prepared = prepare(store, be, path)?;
+        wrong.extend(audit(&prepared, manager)?);
+    }
+    Ok(wrong)
+}
+
+/// What a command said that should have said nothing.
+fn audit(prepared: &Prepared, manager: &dyn package::PackageManager) -> Result<Option<String>> {
+    let command: Vec<OsString> = manager.audit().iter().map(OsString::from).collect();
+    let (status, said) = run::captured(prepared, &command)?;
+    let first = said.lines().map(str::trim).find(|line| !line.is_empty());
+    Ok(match (status.success(), first) {
+        (true, None) => None,
+        (_, said) => Some(format!("{} finds its database unsound: {}", manager.name(), said.unwrap_or("it failed"))),
+    })
+}
+
+fn has_program(tree: &Tree, name: &str) -> bool {
+    ["usr/bin", "bin", "usr/sbin", "sbin"].iter().any(|dir| tree.exists(&format!("{dir}/{name}")))
+}
+
+/// The newest kernel needs its modules, and an initrd if any other has one.
+fn kernel_problem(tree: &Tree) -> Result<Option<String>> {
+    let files: Vec<String> = tree.list("boot")?.into_iter().filter_map(|name| name.into_string().ok()).collect();
+    let Some(kernel) = kernel::newest(&files) else { return Ok(Some("there is no kernel in /boot".into())) };
+    let version = kernel.image.split_once('-').map(|(_, version)| version);
+    let Some(version) = version else { return Ok(None) };
+    let has_modules = ["usr/lib/modules", "lib/modules"].iter().any(|dir| tree.exists(&format!("{dir}/{version}")));
+    let any_modules = ["usr/lib/modules", "lib/modules"].iter().any(|dir| tree.list(dir).is_ok_and(|l| !l.is_empty()));
+    let others = files.iter().any(|file| file.starts_with("initrd") || file.starts_with("initramfs"));
+    Ok(match (has_modules || !any_modules, kernel.initrd.is_some() || !others) {
+        (false, _) => Some(format!("the kernel {} has no modules in /lib/modules/{version}", kernel.image)),
+        (_, false) => Some(format!("the kernel {} has no initrd", kernel.image)),
+        _ => None,
+    })
+}
+
+/// The links into the shared dataset, where the BE has a place for it.
+fn shared_problems(tree: &Tree) -> Result<Vec<String>> {
+    let mut wrong = Vec::new();
+    if !tree.exists(MOUNTPOINT) {
+        return Ok(wrong);
+    }
+    let text = tree.read_text("etc/fstab").ok().flatten().unwrap_or_default();
+    let entries = fstab::parse(&text).unwrap_or_default();
+    if !entries.iter().any(|entry| entry.target.trim_start_matches('/') == MOUNTPOINT) {
+        wrong.push("/etc/fstab does not mount /var/shared any more".into());
+    }
+    for name in SHARED_LIST {
+        let at = format!("var/{name}");
+        let own = fstab::mounts_at_or_below(&entries, &format!("/{at}")).is_some();
+        let instead = match tree.kind(&at)? {
+            _ if own => None,
+            Some(FileType::Symlink) => match classify_link(name, &tree.read_link(&at)?) {
+                Standing::Missing => Some("nothing"),
+                _ => None,
+            },
+            Some(FileType::Directory) => Some("a directory"),
+            None => Some("nothing"),
+            Some(_) => Some("something else"),
+        };
+        wrong.extend(instead.map(|what| format!("/var/{name} is {what} instead of a link to shared/{name}")));
+    }
+    Ok(wrong)
+}
