@@ -156,9 +156,9 @@ impl Session {
         self.read(About::All)
     }
 
-    /// Reads what a list shows: not whether the menu agrees with it, and what is inside the BEs only if that is to be shown.
-    pub fn listing(&self, inside: bool) -> Result<Inventory> {
-        self.read(About::List { inside })
+    /// Reads what a list shows: not whether the menu agrees with it.
+    pub fn listing(&self) -> Result<Inventory> {
+        self.read(About::List)
     }
 
     /// Reads everything that a decision about one BE is made on; about none, if a new one is made.

@@ -28,11 +28,7 @@ pub enum About<'a> {
     /// Everything.
     All,
     /// All facts, and of the menu only what decides on the next boot.
-    List {
-        /// With what is in the BEs: their snapshots and nested datasets. Where reading them costs, they are left out otherwise,
-        /// and so is which of the snapshots a BE comes from.
-        inside: bool,
-    },
+    List,
     /// What concerns one BE and its snapshots, or none.
     One(Option<&'a BeName>),
     /// Which of these are there, and what runs: others may be missing, and of these everything but their places, identities
@@ -44,7 +40,7 @@ impl About<'_> {
     /// Whether this BE's facts are wanted.
     pub fn wants(&self, be: &str) -> bool {
         match self {
-            About::All | About::List { .. } => true,
+            About::All | About::List => true,
             About::One(name) => name.is_some_and(|n| n.as_str() == be),
             About::There(_) => false,
         }

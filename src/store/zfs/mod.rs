@@ -171,7 +171,7 @@ impl Store for Zfs {
     fn contents(&self, about: About<'_>) -> Result<Contents> {
         match about {
             About::There(wanted) => read::there(self, wanted),
-            About::All | About::List { .. } | About::One(_) => read::contents(self),
+            About::All | About::List | About::One(_) => read::contents(self),
         }
     }
 

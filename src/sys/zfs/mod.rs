@@ -22,7 +22,7 @@ mod pool;
 mod program;
 mod properties;
 
-pub use datasets::{Dataset, Kind, Setting, Source, below, right_below, some};
+pub use datasets::{Dataset, Kind, Setting, Source, below, some};
 pub use lzc::Lzc;
 pub use mount::detached;
 pub use nvlist::{List, Value};
