@@ -1,8 +1,8 @@
 //! One run of the tool against one store: opened, locked, recovered, read.
 
-use crate::domain::{BeName, Inventory, MenuState, NextBoot, Target};
+use crate::domain::{BeName, BootEnv, Inventory, MenuState, NextBoot, Target};
 use crate::error::{Error, Result};
-use crate::loader::{self, Loader, Which};
+use crate::loader::{self, Described, Entry, Loader, Which};
 use crate::plan::execute::{Observer, World, execute, preflight};
 use crate::plan::{Plan, journal, recover};
 use crate::store::{self, About, Lock, Opened, Store};
@@ -202,6 +202,12 @@ impl Session {
             );
         }
         Ok(Inventory { store: self.store().info(), bes: contents.bes, shared: contents.shared, next, menu, attention })
+    }
+
+    /// What the menu entry of a BE should say now.
+    pub fn describe(&self, be: &BootEnv) -> Result<Described> {
+        let loader = self.loader()?;
+        Entry::describe(self.store(), &*loader, be.name.as_str(), &be.path, &be.path, be.title())
     }
 
     /// Refuses a plan that could not be finished, before anything is done.

@@ -36,10 +36,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Activate) -> Result<()> {
 
 /// The menu entry of a BE that is to be booted, as it should be now. Settings that cannot be used are refused here.
 pub(super) fn describe(session: &Session, inventory: &Inventory, name: &BeName) -> Result<Entry> {
-    let be = inventory.be(name)?;
-    let loader = session.loader()?;
-    let Described { entry, problem } =
-        Entry::describe(session.store(), &*loader, name.as_str(), &be.path, &be.path, be.title())?;
+    let Described { entry, problem } = session.describe(inventory.be(name)?)?;
     match problem {
         Some(problem) => Err(problem.context(name)),
         None => Ok(entry),

@@ -1,5 +1,6 @@
 //! What the command line accepts.
 
+use crate::ops;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -126,9 +127,9 @@ pub enum SortKey {
     Space,
 }
 
-/// `create`.
+/// What is said of a BE that is made.
 #[derive(Debug, Args)]
-pub struct Create {
+pub struct Made {
     /// Activate it: boot it from now on
     #[arg(short, conflicts_with = "once")]
     pub activate: bool,
@@ -138,6 +139,30 @@ pub struct Create {
     /// Describe it
     #[arg(short, value_name = "TEXT")]
     pub description: Option<String>,
+}
+
+impl Made {
+    /// Whether it is activated.
+    pub fn activation(&self) -> ops::Activate {
+        match (self.activate, self.once) {
+            (true, _) => ops::Activate::Default,
+            (_, true) => ops::Activate::Once,
+            _ => ops::Activate::No,
+        }
+    }
+
+    /// Its description; an empty one is none.
+    pub fn description(&self) -> Option<String> {
+        self.description.clone().filter(|text| !text.is_empty())
+    }
+}
+
+/// `create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// What becomes of it.
+    #[command(flatten)]
+    pub made: Made,
     /// Make it from this boot environment or snapshot [default: what runs, else what boots next]
     #[arg(short = 'e', value_name = "BE|BE@SNAP")]
     pub source: Option<String>,
@@ -244,15 +269,9 @@ pub struct Upgrade {
     /// What the new boot environment is called [default: the source's name with the next number]
     #[arg(short, value_name = "NAME")]
     pub name: Option<String>,
-    /// Activate it: boot it from now on
-    #[arg(short, conflicts_with = "once")]
-    pub activate: bool,
-    /// Activate it for the next boot only
-    #[arg(short = 't')]
-    pub once: bool,
-    /// Describe it
-    #[arg(short, value_name = "TEXT")]
-    pub description: Option<String>,
+    /// What becomes of it.
+    #[command(flatten)]
+    pub made: Made,
     /// Go on from what boots next, instead of from what runs
     #[arg(long = "continue")]
     pub onward: bool,

@@ -3,7 +3,7 @@
 use super::{Context, args};
 use crate::domain::Inventory;
 use crate::error::Result;
-use crate::loader::{Described, Entry};
+use crate::loader::Described;
 use crate::ops::{self, Problems};
 use crate::plan::journal;
 use crate::session::Session;
@@ -96,7 +96,7 @@ fn look(session: &Session, inventory: &Inventory) -> Result<Problems> {
     let loader = session.loader()?;
     if let Ok(entries) = loader.entries() {
         for be in &inventory.bes {
-            match Entry::describe(store, &*loader, be.name.as_str(), &be.path, &be.path, be.title()) {
+            match session.describe(be) {
                 // One that cannot be read must not hide what is wrong with the others.
                 Err(problem) | Ok(Described { problem: Some(problem), .. }) => {
                     problems.unreadable.push(format!("{}: {}", be.name, problem.message));

@@ -12,12 +12,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
     let request = ops::Create {
         name: parse(&args.name)?,
         source: parse(&args.source)?,
-        description: args.description.clone().filter(|text| !text.is_empty()),
-        activate: match (args.activate, args.once) {
-            (true, _) => Activate::Default,
-            (_, true) => Activate::Once,
-            _ => Activate::No,
-        },
+        description: args.made.description(),
+        activate: args.made.activation(),
         properties: args.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
     };
     let (session, lock) = cx.begin()?;

@@ -97,14 +97,8 @@ impl Output {
 
     /// What was done, or would be.
     pub fn plan(&mut self, plan: &Plan, dry_run: bool) -> Result<()> {
-        let notes: Vec<&String> = plan.notes.iter().chain(&self.notes).collect();
         if self.json {
-            let steps: Vec<String> = plan.steps().map(Step::to_string).collect();
-            let mut document = json!({"version": 1, "request": plan.request, "dry_run": dry_run, "changed": !dry_run, "steps": steps, "notes": notes});
-            if dry_run && plan.steps().any(|s| s.destroys().is_some()) {
-                document["frees_bytes"] = plan.frees.into();
-            }
-            self.document(&document);
+            self.document(&self.plan_document(plan, dry_run));
         } else if dry_run {
             self.line(format!("{} would:", plan.request));
             plan.steps().for_each(|s| self.line(format!("  {s}")));
@@ -114,6 +108,17 @@ impl Output {
             plan.notes.iter().for_each(|n| self.line(n));
         }
         Ok(())
+    }
+
+    /// The same for programs.
+    pub fn plan_document(&self, plan: &Plan, dry_run: bool) -> Value {
+        let notes: Vec<&String> = plan.notes.iter().chain(&self.notes).collect();
+        let steps: Vec<String> = plan.steps().map(Step::to_string).collect();
+        let mut document = json!({"version": 1, "request": plan.request, "dry_run": dry_run, "changed": !dry_run, "steps": steps, "notes": notes});
+        if dry_run && plan.steps().any(|s| s.destroys().is_some()) {
+            document["frees_bytes"] = plan.frees.into();
+        }
+        document
     }
 
     /// A change that is no plan of the store's: `at` says where it was done; without it, it would be.

@@ -4,6 +4,7 @@ use super::{Context, args, unmount};
 use crate::altroot;
 use crate::domain::BeName;
 use crate::error::{Error, Kind, Result};
+use crate::plan::in_words;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
@@ -22,11 +23,9 @@ pub(super) fn run(cx: &mut Context, args: &args::Run) -> Result<ExitCode> {
     altroot::check(be, None)?;
     if cx.cli.dry_run {
         altroot::check_run(session.store(), &name, &be.path)?;
-        let words: Vec<_> = args.command.iter().map(|w| w.to_string_lossy()).collect();
-        let what = if words.is_empty() { "a shell".to_string() } else { words.join(" ") };
         let steps = [
             format!("mount {} where nobody else sees it, the shared dataset below it read-only", be.path),
-            format!("run {what} in it, without the privileges that could undo that"),
+            format!("run {} in it, without the privileges that could undo that", in_words(&args.command)),
         ];
         cx.out.change(&format!("run {name}"), &steps, None)?;
         return Ok(ExitCode::SUCCESS);
@@ -48,8 +47,9 @@ pub(super) fn run(cx: &mut Context, args: &args::Run) -> Result<ExitCode> {
             return Ok(ExitCode::from(code));
         }
     };
+    // Anew: others may have changed the store meanwhile.
     let (session, lock) = cx.begin()?;
-    let inventory = session.inventory()?;
+    let inventory = session.inventory_about(Some(&name))?;
     unmount::renew(cx, &session, &lock, &inventory, inventory.be(&name)?)?;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(ExitCode::from(code as u8))

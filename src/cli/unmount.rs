@@ -4,7 +4,7 @@ use super::{Context, args};
 use crate::altroot;
 use crate::domain::{BootEnv, Inventory};
 use crate::error::Result;
-use crate::loader::{Described, Entry};
+use crate::loader::Described;
 use crate::ops;
 use crate::plan::execute::Observer;
 use crate::session::Session;
@@ -40,12 +40,10 @@ pub(super) fn renew(
     inventory: &Inventory,
     be: &BootEnv,
 ) -> Result<()> {
-    let loader = session.loader()?;
-    let Described { entry, problem } =
-        Entry::describe(session.store(), &*loader, be.name.as_str(), &be.path, &be.path, be.title())?;
+    let Described { entry, problem } = session.describe(be)?;
     if let Some(problem) = problem {
         cx.out.note(&format!("{}: {}", be.name, problem.message));
-    } else if loader.entries().is_ok_and(|entries| !entries.contains(&entry)) {
+    } else if session.loader()?.entries().is_ok_and(|entries| !entries.contains(&entry)) {
         session.run(lock, &ops::renew(inventory, be), &mut cx.out)?;
     }
     Ok(())

@@ -5,7 +5,7 @@ use crate::domain::BeName;
 use crate::error::{Doing, Result};
 use crate::ops::{self, Activate, Upgraded};
 use crate::package::{self, Changes};
-use crate::plan::{Plan, Step};
+use crate::plan::Plan;
 use crate::session::Session;
 use crate::store::Lock;
 use serde_json::json;
@@ -14,12 +14,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Upgrade) -> Result<()> {
     let request = ops::Upgrade {
         name: args.name.as_deref().map(BeName::parse).transpose()?,
         onward: args.onward,
-        description: args.description.clone().filter(|text| !text.is_empty()),
-        activate: match (args.activate, args.once) {
-            (true, _) => Activate::Default,
-            (_, true) => Activate::Once,
-            _ => Activate::No,
-        },
+        description: args.made.description(),
+        activate: args.made.activation(),
         keep_failed: args.keep_failed,
         command: args.command.clone(),
     };
@@ -27,17 +23,18 @@ pub(super) fn run(cx: &mut Context, args: &args::Upgrade) -> Result<()> {
     let inventory = session.inventory_about(None)?;
     let upgraded = ops::upgrade(&inventory, &request)?;
     if cx.cli.dry_run {
-        return upgraded.plans.iter().try_for_each(|plan| cx.carry_out(&session, &lock, plan));
+        return cx.carry_out(&session, &lock, &upgraded.whole());
     }
-    upgraded.plans.iter().try_for_each(|plan| carry_out(cx, &session, &lock, plan))?;
+    upgraded.plans().try_for_each(|plan| carry_out(cx, &session, &lock, plan))?;
     let store = session.store();
     let changes = package::changes(&store.tree(&upgraded.from)?, &store.tree(&upgraded.path)?)?;
     let used = session.inventory_about(Some(&upgraded.be))?.be(&upgraded.be)?.used;
     if cx.out.is_json() {
-        let steps: Vec<String> = upgraded.plans.iter().flat_map(Plan::steps).map(Step::to_string).collect();
-        cx.out.document(&json!({"version": 1, "request": format!("upgrade {}", upgraded.be), "dry_run": false,
-            "changed": true, "steps": steps, "notes": [], "boot_environment": upgraded.be.as_str(),
-            "packages": changes, "used_bytes": used}));
+        let mut document = cx.out.plan_document(&upgraded.whole(), false);
+        document["boot_environment"] = upgraded.be.as_str().into();
+        document["packages"] = json!(changes);
+        document["used_bytes"] = used.into();
+        cx.out.document(&document);
     } else {
         summary(cx, &upgraded, &changes, used, request.activate);
     }

@@ -33,8 +33,26 @@ pub struct Upgraded {
     pub from: String,
     /// The new BE as a path of the store.
     pub path: String,
-    /// What is to be done: one plan, or, if the BE is to be kept whatever happens, one that makes it and one that does the rest.
-    pub plans: Vec<Plan>,
+    /// What makes the BE, if it is to be kept whatever happens to the rest.
+    pub first: Option<Plan>,
+    /// The rest, or all of it.
+    pub plan: Plan,
+}
+
+impl Upgraded {
+    /// The plans in order.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.first.iter().chain(std::iter::once(&self.plan))
+    }
+
+    /// Both as one, to be shown.
+    pub fn whole(&self) -> Plan {
+        Plan {
+            add: self.first.iter().flat_map(Plan::steps).chain(&self.plan.add).cloned().collect(),
+            notes: self.plans().flat_map(|plan| &plan.notes).cloned().collect(),
+            ..self.plan.clone()
+        }
+    }
 }
 
 /// Plans it: a creation in which the command is run, and its result looked at, before anything can boot it.
@@ -62,21 +80,21 @@ pub fn upgrade(inventory: &Inventory, request: &Upgrade) -> Result<Upgraded> {
         Step::Examine { be: be.clone(), path: path.clone() },
     ];
     let request_text = format!("upgrade {be}");
-    let plans = if request.keep_failed {
+    let (first, plan) = if request.keep_failed {
         let renewed = Step::Entry { be, path: path.clone(), read: None, title, fresh: false };
         let mut rest = match request.activate {
             Activate::No => Plan::new(request_text, renewed),
             wanted => Plan::new(request_text, ask_for(inventory, &name, wanted == Activate::Once)).adding(renewed),
         };
         rest.add.splice(0..0, inside);
-        vec![plan, rest]
+        (Some(plan), rest)
     } else {
         let at = plan.add.iter().position(|step| matches!(step, Step::Entry { .. })).unwrap_or(plan.add.len());
         plan.add.splice(at..at, inside);
         plan.request = request_text;
-        vec![plan]
+        (None, plan)
     };
-    Ok(Upgraded { be: name, from, path, plans })
+    Ok(Upgraded { be: name, from, path, first, plan })
 }
 
 /// The BE that boots next and does not run yet.

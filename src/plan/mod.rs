@@ -10,7 +10,7 @@ pub mod recover;
 mod reserve;
 mod step;
 
-pub use step::{MenuLine, Step};
+pub use step::{MenuLine, Step, in_words};
 
 use crate::domain::Facts;
 use serde::{Deserialize, Serialize};

@@ -214,6 +214,12 @@ impl Step {
     }
 }
 
+/// A command as people read it; root's shell, if there is none.
+pub fn in_words(command: &[OsString]) -> String {
+    let words: Vec<String> = command.iter().map(|word| shown(&word.to_string_lossy())).collect();
+    if words.is_empty() { "a shell".into() } else { words.join(" ") }
+}
+
 /// A word of a command, in quotes if its ends could not be seen, or a terminal would do something else than show it.
 fn shown(word: &str) -> String {
     let plain = |c: char| !c.is_control() && !c.is_whitespace() && !"'\"\\".contains(c);
@@ -237,8 +243,7 @@ impl fmt::Display for Step {
             }
             Step::Share { path, .. } => write!(f, "move the shared directories of {path} below /var/shared"),
             Step::Run { path, command, .. } => {
-                let words: Vec<String> = command.iter().map(|word| shown(&word.to_string_lossy())).collect();
-                write!(f, "run {} in {path}", words.join(" "))
+                write!(f, "run {} in {path}", in_words(command))
             }
             Step::Examine { path, .. } => write!(f, "see whether {path} can be booted"),
             Step::Fill { path } => write!(f, "fill the shared dataset with what {path} has and it has not"),
