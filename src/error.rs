@@ -101,6 +101,14 @@ impl Error {
         self
     }
 
+    /// It in one line: message and repair.
+    pub fn in_a_line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{}: {hint}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// The same error, said to have happened while doing `what`.
     pub fn context(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);

@@ -73,7 +73,7 @@ impl Session {
                 Err(_) => Ok(()),
             },
             Err(e) => {
-                observer.note(&format!("{}: {}", e.message, e.hint.unwrap_or_default()));
+                observer.note(&e.in_a_line());
                 Ok(())
             }
         }

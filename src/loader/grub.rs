@@ -406,7 +406,7 @@ impl Loader for Grub {
             return vec!["the boot loader's files are missing: `bootenv check --repair` makes them".into()];
         }
         if let Err(e) = self.env() {
-            problems.push(super::with_hint(e));
+            problems.push(e.in_a_line());
         }
         if let Ok(esp) = self.esp()
             && let Ok(tree) = esp.tree()
@@ -415,7 +415,7 @@ impl Loader for Grub {
             let files = [STUB, OWN].into_iter().chain(logic.as_deref());
             let missing = files.filter(|file| !tree.exists(file));
             problems.extend(missing.map(|f| format!("{f} is missing on the ESP: `bootenv check --repair` makes it")));
-            problems.extend(esp.must_be_writable().err().map(super::with_hint));
+            problems.extend(esp.must_be_writable().err().map(|e| e.in_a_line()));
             if let Some(kernels) = &self.kernels {
                 let entries = self.entries().unwrap_or_default();
                 let bare = entries.iter().filter(|e| e.kernel.is_some() && !kernels.has_all(tree, e));

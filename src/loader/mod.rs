@@ -209,7 +209,7 @@ pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv], about:
         About::One(be) => named(loader, asked.as_ref().ok(), be.map(BeName::as_str)),
     };
     let entries = entries.unwrap_or_else(|e| {
-        menu.problems.push(with_hint(e));
+        menu.problems.push(e.in_a_line());
         Vec::new()
     });
     let next = match asked {
@@ -245,13 +245,6 @@ fn named(loader: &dyn Loader, asked: Option<&Asked>, be: Option<&str>) -> Result
     let asked = asked.map(|a| [&a.default, &a.once, &a.previous]).into_iter().flatten();
     let ids: Vec<&str> = asked.filter_map(|id| id.as_deref()).chain(be).collect();
     loader.named(&ids)
-}
-
-fn with_hint(e: Error) -> String {
-    match e.hint {
-        Some(hint) => format!("{}: {hint}", e.message),
-        None => e.message,
-    }
 }
 
 /// Tells of BEs without an entry, and of entries without a BE.

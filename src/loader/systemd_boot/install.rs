@@ -2,9 +2,9 @@
 
 use super::{ENTRIES, LOADER, NAME, SystemdBoot, booted_by};
 use crate::error::{Doing, Result};
+use crate::loader::Loader;
 use crate::loader::esp::{Esp, REMOVABLE};
 use crate::loader::kernels::partition;
-use crate::loader::{Loader, with_hint};
 use crate::sys::tree::Tree;
 use std::path::Path;
 
@@ -68,8 +68,8 @@ impl SystemdBoot {
             Err(_) => return Vec::new(),
         };
         let mut problems = Vec::new();
-        problems.extend(self.asked().err().map(with_hint));
-        problems.extend(state.esp.must_be_writable().err().map(with_hint));
+        problems.extend(self.asked().err().map(|e| e.in_a_line()));
+        problems.extend(state.esp.must_be_writable().err().map(|e| e.in_a_line()));
         problems.extend(self.another_boots(&state.esp));
         for file in &state.damaged {
             problems.push(format!(

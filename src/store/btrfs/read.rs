@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
     /// Roots that lie where they were before bootenv.
     fn adopted(&mut self, all: &Subvolumes, bes: &mut Vec<BootEnv>) -> Result<()> {
         let adopted = facts::adopted(&self.home).unwrap_or_else(|e| {
-            self.attention.push(format!("{}: {}", e.message, e.hint.unwrap_or_default()));
+            self.attention.push(e.in_a_line());
             BTreeMap::new()
         });
         for (name, path) in adopted {

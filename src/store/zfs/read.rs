@@ -38,7 +38,7 @@ fn is_seen(dataset: &Dataset) -> bool {
 fn adopted(store: &Zfs, attention: &mut Vec<String>) -> BTreeMap<String, String> {
     let adopted = if store.has_home() { store.adopted() } else { Ok(BTreeMap::new()) };
     adopted.unwrap_or_else(|e| {
-        attention.push(format!("{}: {}", e.message, e.hint.unwrap_or_default()));
+        attention.push(e.in_a_line());
         BTreeMap::new()
     })
 }
