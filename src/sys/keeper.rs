@@ -18,7 +18,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
-use nix::sys::signalfd::SignalFd;
+use nix::sys::signalfd::{SignalFd, siginfo};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe2};
 use serde::{Deserialize, Serialize};
@@ -104,12 +104,11 @@ fn listen(said: OwnedFd, hold: &mut File, signals: &SigSet, entered: &mut dyn Fn
             result => result.doing("cannot wait for the command")?,
         };
         let [heard, signalled] = both.map(|fd| fd.any() == Some(true));
-        if signalled && let Ok(Some(info)) = arrived.read_signal() {
-            let number = info.ssi_signo as u8;
-            // What the terminal sent, it sent to the command too.
-            if info.ssi_code <= 0 && i32::from(number) != nix::libc::SIGCHLD {
-                let _ = hold.write_all(&[number]);
-            }
+        if signalled
+            && let Ok(Some(info)) = arrived.read_signal()
+            && let Some(signal) = to_pass_on(&info)
+        {
+            let _ = hold.write_all(&[signal as u8]);
         }
         if !heard {
             continue;
@@ -208,13 +207,19 @@ fn first(stages: &Stages<'_>, signals: &SigSet, say: &mut File, command: &mut Co
             tell(say, &Told::Ended(raw));
             return Ok(());
         }
-        let Ok(Some(info)) = arrived.read_signal() else { continue };
-        if let Ok(signal) = Signal::try_from(info.ssi_signo.cast_signed())
-            && signal != Signal::SIGCHLD
+        if let Ok(Some(info)) = arrived.read_signal()
+            && let Some(signal) = to_pass_on(&info)
         {
             let _ = kill(child, signal);
         }
     }
+}
+
+/// The signal that the command has to be sent: somebody sent it to us alone. What the terminal sent (`si_code` above 0,
+/// sigaction(2)), it sent to the command too.
+fn to_pass_on(info: &siginfo) -> Option<Signal> {
+    let signal = Signal::try_from(info.ssi_signo.cast_signed()).ok()?;
+    (info.ssi_code <= 0 && signal != Signal::SIGCHLD).then_some(signal)
 }
 
 fn not_started(command: &Command, e: &std::io::Error) -> Error {
