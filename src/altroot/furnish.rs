@@ -58,8 +58,11 @@ pub(super) fn furnish(be: &Tree, own: &Path) -> Result<()> {
 /// Takes away the files that were made only to be mounted on.
 pub(super) fn clear(be: &Tree) -> Result<()> {
     for path in PLACEHOLDERS {
-        let is_ours = |stat: rustix::fs::Stat| stat.st_size == 0 && stat.st_mode & 0o7777 == PLACEHOLDER_MODE;
-        if be.kind(path)? == Some(FileType::RegularFile) && be.stat(path).is_some_and(is_ours) {
+        let is_ours = |stat: rustix::fs::Stat| {
+            let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            plain && stat.st_size == 0 && stat.st_mode & 0o7777 == PLACEHOLDER_MODE
+        };
+        if be.stat(path)?.is_some_and(is_ours) {
             be.remove(path)?;
         }
     }

@@ -65,10 +65,7 @@ pub fn prepare(store: &dyn Store, be: &BeName, path: &str) -> Result<Prepared> {
         mount::set_attributes(mount.as_fd(), MountAttrFlags::MOUNT_ATTR_NODEV)
             .doing(format_args!("cannot mount {be}"))?;
     }
-    let whole = match &mounts[..] {
-        [_] => mounts.into_iter().next().map(|(mount, _)| mount).ok_or_else(|| Error::failed("nothing is mounted"))?,
-        _ => namespace::assemble(&mounts, &scratch)?,
-    };
+    let whole = namespace::assemble(&mounts, &scratch)?;
     let tree = Tree::below(&whole, be.as_str())?;
     let shared = super::shared(store, be, path)?;
     if let Some(shared) = &shared {

@@ -41,7 +41,11 @@ RequiresMountsFor=/var/shared
 pub const PENDING_UNIT: &str = "bootenv-pending.service";
 
 /// The text of that unit. It has to be done before anything writes below the shared directories.
-pub const PENDING_UNIT_TEXT: &str = "\
+pub fn pending_unit() -> String {
+    PENDING_UNIT_TEXT.replace("@EARLY_UNITS@", &EARLY_UNITS.join(" "))
+}
+
+const PENDING_UNIT_TEXT: &str = "\
 # Written by bootenv: what packages have left for /var/shared while this boot environment did not run.
 [Unit]
 Description=Merge what waits for the shared directories
@@ -50,7 +54,7 @@ DefaultDependencies=no
 ConditionPathExists=/var/lib/bootenv/pending
 RequiresMountsFor=/var/shared /var/lib/bootenv
 After=systemd-remount-fs.service
-Before=systemd-journal-flush.service systemd-tmpfiles-setup.service systemd-update-utmp.service auditd.service
+Before=@EARLY_UNITS@
 Before=sysinit.target shutdown.target
 Conflicts=shutdown.target
 

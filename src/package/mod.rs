@@ -45,14 +45,17 @@ pub struct Changes {
     pub removed: Vec<(String, String)>,
     /// Name, old and new version.
     pub changed: Vec<(String, String, String)>,
-    /// Units of the packages that differ, or that differ themselves.
+    /// Services of the packages that differ.
     pub services: Vec<String>,
 }
 
 /// What `new` has installed that `old` has not, and the other way round.
 pub fn changes(old: &Tree, new: &Tree) -> Result<Changes> {
-    let list = |root: &Tree| of(root).map_or(Ok(Packages::new()), |manager| manager.packages(root));
-    let (before, after) = (list(old)?, list(new)?);
+    let managed = [old, new].map(|root| (root, of(root)));
+    let list = |(root, manager): (&Tree, Option<&dyn PackageManager>)| {
+        manager.map_or(Ok(Packages::new()), |manager| manager.packages(root))
+    };
+    let (before, after) = (list(managed[0])?, list(managed[1])?);
     let mut changes = Changes::default();
     for (name, version) in &after {
         match before.get(name) {
@@ -67,8 +70,8 @@ pub fn changes(old: &Tree, new: &Tree) -> Result<Changes> {
     let mut services = BTreeSet::new();
     let names = changes.added.iter().chain(&changes.removed).map(|(name, _)| name);
     for name in names.chain(changes.changed.iter().map(|(name, ..)| name)) {
-        for root in [old, new] {
-            let files = of(root).map_or(Ok(Vec::new()), |manager| manager.files(root, name))?;
+        for (root, manager) in managed {
+            let files = manager.map_or(Ok(Vec::new()), |manager| manager.files(root, name))?;
             services.extend(files.iter().filter_map(|file| service(file)).map(str::to_string));
         }
     }

@@ -9,8 +9,8 @@ pub use pending::{Merged, merge as merge_pending, note_owners, waiting};
 
 use crate::domain::fstab;
 use crate::domain::shared::{
-    DROP_IN, DROP_IN_NAME, EARLY_UNITS, MOUNTPOINT, PENDING_UNIT, PENDING_UNIT_TEXT, PRISTINE, SHARED_LIST, Standing,
-    classify_link, link_target,
+    DROP_IN, DROP_IN_NAME, EARLY_UNITS, MOUNTPOINT, PENDING_UNIT, PRISTINE, SHARED_LIST, Standing, classify_link,
+    link_target, pending_unit,
 };
 use crate::error::{Doing, Error, Result};
 use crate::plan::execute::Observer;
@@ -86,7 +86,7 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
             tree.make_dir(&dir, 0o755)?;
             tree.write(&format!("{dir}/{DROP_IN_NAME}"), DROP_IN.as_bytes(), 0o644)?;
         }
-        tree.write(&format!("{UNITS}/{PENDING_UNIT}"), PENDING_UNIT_TEXT.as_bytes(), 0o644)?;
+        tree.write(&format!("{UNITS}/{PENDING_UNIT}"), pending_unit().as_bytes(), 0o644)?;
         tree.make_dir(&format!("{UNITS}/sysinit.target.wants"), 0o755)?;
         tree.symlink(&format!("../{PENDING_UNIT}"), &format!("{UNITS}/sysinit.target.wants/{PENDING_UNIT}"))?;
     }

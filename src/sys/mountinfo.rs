@@ -31,6 +31,11 @@ pub fn own() -> Result<Vec<Mount>> {
     read(Path::new("/proc/self/mountinfo"))
 }
 
+/// What is mounted on `/`.
+pub fn root() -> Result<Option<Mount>> {
+    Ok(own()?.into_iter().rev().find(|m| m.target == Path::new("/")))
+}
+
 /// The mounts of every other mount namespace that a process lives in: containers and private services.
 /// A process that ends while we look is passed over.
 pub fn elsewhere() -> Result<Vec<Mount>> {

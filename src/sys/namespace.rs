@@ -38,6 +38,9 @@ pub fn lock_flags(shared: BorrowedFd<'_>, scratch: &Path) -> Result<OwnedFd> {
 /// Puts detached mounts together: the first at the top, the others on the given paths inside it. Returns
 /// the whole as one detached tree.
 pub fn assemble(mounts: &[(OwnedFd, String)], scratch: &Path) -> Result<OwnedFd> {
+    if let [(only, _)] = mounts {
+        return only.try_clone().doing("cannot use a mount twice");
+    }
     in_child("put the mounts together", || {
         private_namespace()?;
         for (index, (fd, path)) in mounts.iter().enumerate() {

@@ -179,12 +179,17 @@ impl Tree {
 
     /// The type of what is at `path` itself, or `None` if nothing is there.
     pub fn kind(&self, path: &str) -> Result<Option<FileType>> {
+        Ok(self.stat(path)?.map(|stat| FileType::from_raw_mode(stat.st_mode)))
+    }
+
+    /// What stat(2) says of what is at `path` itself, or `None` if nothing is there.
+    pub fn stat(&self, path: &str) -> Result<Option<rustix::fs::Stat>> {
         let (dir, leaf) = match self.parent(path) {
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
             other => other.doing(format_args!("cannot look at {}", self.name(path)))?,
         };
         match rustix::fs::statat(&dir, leaf, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
+            Ok(stat) => Ok(Some(stat)),
             Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(None),
             Err(e) => Err(e).doing(format_args!("cannot look at {}", self.name(path))),
         }
@@ -213,12 +218,6 @@ impl Tree {
             }
         }
         Ok(names)
-    }
-
-    /// What stat(2) says of what is at `path` itself, if anything is.
-    pub fn stat(&self, path: &str) -> Option<rustix::fs::Stat> {
-        let (dir, leaf) = self.parent(path).ok()?;
-        rustix::fs::statat(&dir, leaf, AtFlags::SYMLINK_NOFOLLOW).ok()
     }
 
     /// Makes an empty file where nothing is.

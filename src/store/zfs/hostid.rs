@@ -41,9 +41,8 @@ impl Zfs {
 
     /// Whether `/` is in the pool.
     fn is_running(&self) -> Result<bool> {
-        let root = mountinfo::own()?.into_iter().rev().find(|m| m.target == Path::new("/"));
         let pool = |m: mountinfo::Mount| m.source.to_string_lossy().split('/').next() == Some(self.pool.name.as_str());
-        Ok(root.filter(|m| m.fstype == "zfs").is_some_and(pool))
+        Ok(mountinfo::root()?.filter(|m| m.fstype == "zfs").is_some_and(pool))
     }
 }
 
