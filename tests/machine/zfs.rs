@@ -1,9 +1,10 @@
-//! The zfs lane: the store lane's test program on real OpenZFS, in a machine that QEMU boots without firmware. Arguments
+//! The zfs lane: the store lane's test program on real OpenZFS, in machines that QEMU boots without firmware. Arguments
 //! go to that program: `cargo test --test zfs -- create` runs the cases that have "create" in their name.
 //!
-//! At the end a table says what became of every case here and, by the same program, on the host's Btrfs.
+//! An emulated machine has use for one processor only, so two of them share the cases. At the end a table says what became of every
+//! case here and, by the same program, on the host's Btrfs.
 //!
-//! The machine's root is thrown away; pools go onto `/dev/disk/by-id/virtio-scratch0` and `1`, or into files.
+//! The machines' roots are thrown away; pools go onto `/dev/disk/by-id/virtio-scratch0` and `1`, or into files.
 
 mod agent;
 #[allow(dead_code)] // these machines have no firmware and no ESP
@@ -16,9 +17,9 @@ mod qemu;
 mod recipe;
 mod table;
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use openzfs::{HOUR, MANIFEST, Parts};
@@ -43,6 +44,9 @@ umount /mnt
 zpool destroy smoke
 "#;
 
+/// How many machines share the cases.
+const MACHINES: usize = 2;
+
 fn main() -> ExitCode {
     let program = openzfs::program("store");
     let script = Path::new(MANIFEST).join("tests/store/attack.py");
@@ -52,9 +56,37 @@ fn main() -> ExitCode {
 
 /// Whether everything passed.
 fn lane(parts: &Parts, program: &Path) -> bool {
-    let scratch = ["scratch0", "scratch1"].map(|name| (name, parts.blank(name, 4 << 30)));
-    let mut machine = parts.power_on(&scratch.each_ref().map(|(name, path)| (*name, path.as_path())));
+    let cases = cases(program);
+    let shares: Vec<Vec<String>> =
+        (0..MACHINES.min(cases.len())).map(|n| cases.iter().skip(n).step_by(MACHINES).cloned().collect()).collect();
+    let outcomes = Mutex::new(Outcomes::default());
+    let (btrfs, beside, passed) = std::thread::scope(|scope| {
+        let machines: Vec<_> = shares
+            .iter()
+            .enumerate()
+            .map(|(n, share)| {
+                scope.spawn({
+                    let outcomes = &outcomes;
+                    move || machine(parts, program, n, share, outcomes)
+                })
+            })
+            .collect();
+        // Run anew rather than taken from the store lane, so that the table is about one program and the same cases, also where
+        // this lane is run alone or on some of them.
+        let (btrfs, beside) = on_btrfs(program);
+        // A machine that went down has a table too, with what is missing.
+        let passed: Vec<bool> = machines.into_iter().map(|m| m.join().unwrap_or(false)).collect();
+        (btrfs, beside, passed.into_iter().all(|passed| passed))
+    });
+    let (table, whole) = table::table(&btrfs, &outcomes.into_inner().unwrap());
+    println!("\n{table}");
+    beside && passed && whole
+}
 
+/// Runs some cases in a machine of their own. Whether all of them passed.
+fn machine(parts: &Parts, program: &Path, n: usize, cases: &[String], outcomes: &Mutex<Outcomes>) -> bool {
+    let scratch = ["scratch0", "scratch1"].map(|name| (name, parts.blank(&format!("{name}-{n}"), 4 << 30)));
+    let mut machine = parts.power_on(&scratch.each_ref().map(|(name, path)| (*name, path.as_path())));
     let began = Instant::now();
     let smoke = machine.follow(SMOKE, HOUR, |line| println!("{line}"));
     let verdict = if smoke == 0 { "ok. 1 passed; 0 failed" } else { "FAILED. 0 passed; 1 failed" };
@@ -62,38 +94,19 @@ fn lane(parts: &Parts, program: &Path) -> bool {
     if smoke != 0 {
         return false;
     }
-
-    // The store that the cases run on; to compare, `btrfs` runs them here on the guest's Btrfs.
-    let store = std::env::var("BOOTENV_TEST_STORE").unwrap_or_else(|_| "zfs".into());
-    let command = openzfs::command(program, &store, &arguments());
-    if store != "zfs" {
-        return machine.follow(&command, 3 * HOUR, |line| println!("{line}")) == 0;
-    }
-    // Beside the machine, which has use for one CPU only. Run anew rather than taken from the store lane, so that the table is
-    // about one program and the same cases, also where this lane is run alone or on some of them.
-    let here = program.to_path_buf();
-    let beside = std::thread::spawn(move || on_btrfs(&here));
-    let mut outcomes = Outcomes::default();
-    let follow = AssertUnwindSafe(|| {
-        machine.follow(&command, 3 * HOUR, |line| {
-            outcomes.read(line);
-            println!("{line}");
-        })
+    let arguments: Vec<String> = flags().into_iter().chain(["--exact".into()]).chain(cases.iter().cloned()).collect();
+    let status = machine.follow(&openzfs::command(program, "zfs", &arguments), 3 * HOUR, |line| {
+        outcomes.lock().unwrap().read(line);
+        println!("{line}");
     });
-    // A machine that went down has a table too, with what is missing.
-    let status = catch_unwind(follow);
-    let (btrfs, passed) = beside.join().unwrap();
-    let (table, whole) = table::table(&btrfs, &outcomes);
-    println!("\n{table}");
-    let status = status.unwrap_or_else(|panic| resume_unwind(panic));
     machine.power_off_hard();
-    status == 0 && passed && whole
+    status == 0
 }
 
 /// The same cases by the same program on this host, and whether it passed.
 fn on_btrfs(program: &Path) -> (Outcomes, bool) {
     let mut command = Command::new(program);
-    command.args(arguments()).env("BOOTENV_TEST_STORE", "btrfs").current_dir(MANIFEST);
+    command.args(flags()).args(filters()).env("BOOTENV_TEST_STORE", "btrfs").current_dir(MANIFEST);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
@@ -103,11 +116,21 @@ fn on_btrfs(program: &Path) -> (Outcomes, bool) {
     (Outcomes::of(&said), output.status.success())
 }
 
-/// What both are told. One case waits for its disk while another runs.
-fn arguments() -> Vec<String> {
-    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    if !arguments.iter().any(|a| a.starts_with("--test-threads")) {
-        arguments.push("--test-threads=2".into());
+/// The names of the cases that were asked for.
+fn cases(program: &Path) -> Vec<String> {
+    let listed = disk::sh(Command::new(program).arg("--list").args(flags()).args(filters()));
+    listed.lines().filter_map(|line| line.strip_suffix(": test").map(str::to_string)).collect()
+}
+
+fn filters() -> Vec<String> {
+    std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect()
+}
+
+/// One case waits for its disk while another runs.
+fn flags() -> Vec<String> {
+    let mut flags: Vec<String> = std::env::args().skip(1).filter(|a| a.starts_with('-')).collect();
+    if !flags.iter().any(|a| a.starts_with("--test-threads")) {
+        flags.push("--test-threads=2".into());
     }
-    arguments
+    flags
 }
