@@ -48,7 +48,7 @@ pub(super) fn clone(store: &Zfs, from: &str, to: &str, born: &[Property<'_>]) ->
 /// Clones `from`, a snapshot of `dataset`, to `to`, with what is set on `dataset`. What is nested gets the mountpoint that was
 /// set on it, and is not mounted by whatever BE boots.
 fn copy(store: &Zfs, dataset: &str, from: &str, to: &str, born: &[Property<'_>]) -> Result<()> {
-    let settings = store.settings(dataset)?;
+    let settings = store.set_on(dataset)?;
     let mut properties = born.to_vec();
     if properties.is_empty() && settings.is_filesystem {
         let off = settings.set.get("canmount").is_some_and(|v| v == "off");

@@ -2,8 +2,7 @@
 //!
 //! A change is a call of libzfs_core, and durable when it returns, with everything written before it (`crate::sys::zfs`).
 //! A clone depends on a snapshot, so a BE made from another BE gets one of its own, whose name begins with a dot and which
-//! destroys itself when the last clone of it is gone. Reading what `list` shows is one process, whatever there is, and
-//! looks at nothing outside `ROOT`; what a new BE is made on is read without one.
+//! destroys itself when the last clone of it is gone. Reading starts no process, and looks at nothing outside `ROOT`.
 //!
 //! Two datasets cannot change places at once. `exchange` is three renames, and recovery brings what is half done to one of its
 //! two ends. Hence a loader that names roots by their place never has one that is due exchanged under it (`ops::rollback`).
@@ -18,11 +17,11 @@ mod space;
 
 use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store};
 use crate::domain::{Facts, Heir, Room, StoreInfo};
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
 use crate::sys::tree::Tree;
-use crate::sys::zfs::{self, Canmount, Lzc, Pool, Property};
+use crate::sys::zfs::{self, Canmount, Dataset, Libzfs, Lzc, Pool, Property, Settings};
 use std::cell::{Cell, OnceCell};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -45,7 +44,9 @@ const LONGEST: usize = 255;
 /// A pool, or a dataset of one, with BEs in it.
 pub struct Zfs {
     lzc: Lzc,
+    libzfs: OnceCell<Libzfs>,
     pool: Pool,
+    settings: OnceCell<Settings>,
     /// What paths are below of: `tank`.
     base: String,
     name: String,
@@ -53,6 +54,8 @@ pub struct Zfs {
     /// Whether that is known by now: asking is a call, and everybody asks.
     initialised: Cell<bool>,
     hostid: OnceCell<u32>,
+    /// Every dataset of the pool, for the rare question about what lies outside `ROOT`.
+    all: OnceCell<Vec<Dataset>>,
 }
 
 impl Zfs {
@@ -66,7 +69,9 @@ impl Zfs {
         }
         let store = Zfs {
             lzc,
+            libzfs: OnceCell::new(),
             pool,
+            settings: OnceCell::new(),
             base: base.into(),
             name: name.into(),
             home: OnceCell::new(),
@@ -115,6 +120,22 @@ impl Zfs {
             above = parent;
         }
         Ok(Self::base_of(above))
+    }
+
+    /// libzfs, opened if it is not yet: that takes longer than a few channel programs.
+    fn libzfs(&self) -> Result<&Libzfs> {
+        match self.libzfs.get() {
+            Some(libzfs) => Ok(libzfs),
+            None => Libzfs::open().map(|libzfs| self.libzfs.get_or_init(|| libzfs)),
+        }
+    }
+
+    /// What is set on the pool. Asked for once.
+    fn settings(&self) -> Result<&Settings> {
+        match self.settings.get() {
+            Some(settings) => Ok(settings),
+            None => self.libzfs()?.pool(&self.pool.name).map(|settings| self.settings.get_or_init(|| settings)),
+        }
     }
 
     /// The full name of what lies at `path`.
@@ -183,7 +204,7 @@ impl Store for Zfs {
                 self.home.get_or_init(|| mount)
             }
         };
-        Tree::below(mount, HOME)
+        Ok(Tree::below(mount, HOME)?.on_zfs())
     }
 
     fn has_home(&self) -> bool {
@@ -244,7 +265,7 @@ impl Store for Zfs {
         // Snapshots always are, from the first instant on.
         match path.contains('@') {
             true => self.taken(path),
-            false => Ok(zfs::some(&self.lzc, &[&self.full(path)], &[])?.first().is_some_and(|d| d.readonly)),
+            false => Ok(self.libzfs()?.one(&self.full(path), &[])?.is_some_and(|d| d.readonly)),
         }
     }
 
@@ -314,9 +335,9 @@ impl Store for Zfs {
 
     fn facts(&self, path: &str) -> Result<Facts> {
         let full = self.full(path);
-        let found = zfs::some(&self.lzc, &[&full], &USER)?;
-        let dataset = found.first().ok_or_else(|| Error::not_found(format!("{full} is gone")))?;
-        Ok(read::facts(dataset))
+        let found = self.libzfs()?.one(&full, &USER)?;
+        let dataset = found.ok_or_else(|| Error::not_found(format!("{full} is gone")))?;
+        Ok(read::facts(&dataset))
     }
 
     fn set_facts(&self, path: &str, facts: &Facts) -> Result<()> {
@@ -342,10 +363,10 @@ impl Store for Zfs {
 
     fn note_default(&self, path: &str) -> Result<()> {
         let full = self.full(path);
-        if self.pool.settings()?.bootfs.as_deref() == Some(full.as_str()) {
+        if self.settings()?.bootfs.as_deref() == Some(full.as_str()) {
             Ok(())
         } else {
-            self.pool.set_bootfs(&full)
+            self.libzfs()?.set_bootfs(&self.pool.name, &full)
         }
     }
 
@@ -380,9 +401,9 @@ impl Store for Zfs {
 
     fn candidates(&self) -> Result<Vec<String>> {
         let below = |dataset: &str| dataset.strip_prefix(&self.base)?.strip_prefix('/').map(str::to_string);
-        let running = mountinfo::own()?.into_iter().rev().find(|m| m.target == Path::new("/") && m.fstype == "zfs");
+        let running = mountinfo::root()?.filter(|m| m.fstype == "zfs");
         let running = running.and_then(|m| below(&m.source.to_string_lossy()));
-        let bootfs = self.pool.settings()?.bootfs.as_deref().and_then(below);
+        let bootfs = self.settings()?.bootfs.as_deref().and_then(below);
         let mut found: Vec<String> = running.into_iter().collect();
         for path in bootfs.into_iter().chain(self.children(&self.full(ROOT))?.iter().filter_map(|d| below(d))) {
             if !found.contains(&path) && self.tree(&path).is_ok_and(|tree| tree.holds_root()) {

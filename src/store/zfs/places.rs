@@ -1,18 +1,19 @@
 //! Where what is nested in a BE is mounted.
 
 use super::Zfs;
-use crate::error::Result;
+use super::destroy::{destroy, inside};
+use crate::error::{Error, Result};
+use crate::store::{ROOT, Store};
 use crate::sys::tree::Tree;
-use crate::sys::zfs::{self, Canmount, Kind};
+use crate::sys::zfs::{Canmount, Dataset, Kind};
 use std::os::fd::OwnedFd;
 
 impl Zfs {
     /// Where nested datasets belong, as their own properties say, relative to the root of the BE at `path`.
     fn places(&self, path: &str) -> Result<Vec<(String, String)>> {
         let full = self.full(path);
-        let all = zfs::below(&full, None, &[])?;
-        let mountpoint =
-            |d: &zfs::Dataset| d.mountpoint.as_ref().map(|m| m.value.clone()).filter(|m| m.starts_with('/'));
+        let all = self.libzfs()?.below(&full, false, &[])?;
+        let mountpoint = |d: &Dataset| d.mountpoint.clone().filter(|m| m.starts_with('/'));
         let root = all.first().and_then(mountpoint).unwrap_or_else(|| "/".into());
         let nested = all.iter().skip(1).filter(|d| d.kind == Kind::Filesystem && d.canmount != Some(Canmount::Off));
         let place = |at: String| {
@@ -23,6 +24,38 @@ impl Zfs {
         // What others are mounted in comes first.
         places.sort_by(|(_, a), (_, b)| a.cmp(b));
         Ok(places)
+    }
+
+    /// Destroys what is nested in the BE at `path` and belongs at or below `place`.
+    pub(super) fn drop_at(&self, path: &str, place: &str) -> Result<()> {
+        let places = self.places(path)?;
+        let (go, stay): (Vec<_>, Vec<_>) = places.iter().partition(|(_, at)| is_below(place, at));
+        for (dataset, _) in &go {
+            if let Some((other, at)) = stay.iter().find(|(other, _)| inside(dataset, other)) {
+                return Err(Error::refused(format!("{other} belongs at /{at} and lies in {dataset}, which has to go"))
+                    .hint("move it with `zfs rename -u`"));
+            }
+        }
+        go.iter().rev().try_for_each(|(dataset, _)| destroy(self, dataset))
+    }
+
+    /// A dataset outside all BEs that `zfs mount -a` mounts at or below `place`.
+    pub(super) fn mounted_at(&self, place: &str) -> Result<Option<String>> {
+        let all = match self.all.get() {
+            Some(all) => all,
+            None => {
+                let all = self.libzfs()?.below(&self.pool.name, false, &[])?;
+                self.all.get_or_init(|| all)
+            }
+        };
+        let altroot = self.settings()?.altroot.as_deref().unwrap_or_default().trim_end_matches('/');
+        let adopted = self.adopted().unwrap_or_default();
+        let in_a_be = |d: &str| inside(&self.full(ROOT), d) || adopted.values().any(|path| inside(&self.full(path), d));
+        let here = |d: &Dataset| {
+            let at = d.mountpoint.as_ref()?.strip_prefix(altroot)?.strip_prefix('/')?;
+            (d.canmount == Some(Canmount::On)).then(|| is_below(place, at))
+        };
+        Ok(all.iter().find(|d| !in_a_be(&d.name) && here(d) == Some(true)).map(|d| d.name.clone()))
     }
 
     /// The mounts of the dataset at `path` and of what is nested in it. Where the directory is not there that one belongs on,
@@ -56,4 +89,9 @@ impl Zfs {
         }
         Ok(mounts)
     }
+}
+
+/// Whether the path `at` is `place` or below it.
+fn is_below(place: &str, at: &str) -> bool {
+    at.strip_prefix(place).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

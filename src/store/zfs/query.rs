@@ -122,7 +122,7 @@ pub(super) struct WithClones {
 }
 
 /// What was set on a dataset.
-pub(super) struct Settings {
+pub(super) struct Set {
     pub(super) is_filesystem: bool,
     pub(super) set: BTreeMap<String, String>,
 }
@@ -154,6 +154,12 @@ impl Zfs {
         self.property(full, "createtxg", "%d")?.parse().map_err(|_| odd())
     }
 
+    /// Whether a dataset is mounted anywhere, be it where nobody sees it.
+    pub(super) fn in_use(&self, full: &str) -> Result<bool> {
+        let objset = self.property(full, "objsetid", "%d")?;
+        Ok(objset.parse().is_ok_and(|objset| self.pool.uses(objset)))
+    }
+
     /// Bytes that a dataset refers to and that have been written since a snapshot of it, which is named in full.
     pub(super) fn written(&self, full: &str, snapshot: &str) -> Result<u64> {
         let since = snapshot.split_once('@').map_or("", |(_, name)| name);
@@ -168,7 +174,7 @@ impl Zfs {
     }
 
     /// What kind of dataset it is, and the properties that are set on it, as zfs-set(8) takes them.
-    pub(super) fn settings(&self, full: &str) -> Result<Settings> {
+    pub(super) fn set_on(&self, full: &str) -> Result<Set> {
         let told = TOLD.split_whitespace().map(str::to_string).collect();
         let args = List::from([("name".into(), Value::Text(full.into())), ("told".into(), Value::Texts(told))]);
         let result = self.lzc.program_nosync(&self.pool.name, SETTINGS, &args, Limits::default())?;
@@ -182,7 +188,7 @@ impl Zfs {
             };
             set.insert(name.clone(), value.to_string());
         }
-        Ok(Settings { is_filesystem: set.remove("").as_deref() == Some("filesystem"), set })
+        Ok(Set { is_filesystem: set.remove("").as_deref() == Some("filesystem"), set })
     }
 
     /// Which of these filesystems and snapshots are there, with their identities.

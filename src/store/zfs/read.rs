@@ -1,4 +1,4 @@
-//! Reading a pool: one process tells of everything below `ROOT`, none of a few BEs.
+//! Reading a pool: everything below `ROOT`, or a few BEs.
 
 use super::destroy::inside;
 use super::space::Space;
@@ -7,7 +7,7 @@ use crate::domain::{BeName, BootEnv, FORMAT, Facts, SnapName, Snapshot, Target};
 use crate::error::Result;
 use crate::store::{Contents, ROOT, SHARED, Store, be_path};
 use crate::sys::mountinfo::{self, Mount};
-use crate::sys::zfs::{self, Canmount, Dataset, Kind};
+use crate::sys::zfs::{Canmount, Dataset, Kind};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -55,7 +55,7 @@ fn runs(mountpoints: &[PathBuf]) -> bool {
     mountpoints.iter().any(|m| m == Path::new("/"))
 }
 
-/// Which of these BEs and snapshots are there, and what runs, without a process.
+/// Which of these BEs and snapshots are there, and what runs.
 pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
     let mut attention = Vec::new();
     let adopted = adopted(store, &mut attention);
@@ -102,7 +102,7 @@ pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
 /// What of a BE is mounted by `zfs mount -a`, also when another one runs: over what that has in the same place.
 fn always_mounted(all: &[Dataset], be: &str) -> Vec<String> {
     let told = |d: &Dataset| {
-        let at = d.mountpoint.as_ref().map(|m| m.value.as_str()).filter(|m| m.starts_with('/'))?;
+        let at = d.mountpoint.as_ref().filter(|m| m.starts_with('/'))?;
         let name = &d.name;
         Some(format!("{name} is mounted at {at} whatever boots (canmount=on): `zfs set canmount=noauto {name}`"))
     };
@@ -115,13 +115,13 @@ pub(super) fn contents(store: &Zfs) -> Result<Contents> {
     let root = store.full(ROOT);
     let mut attention = Vec::new();
     // Also what nobody asked to see decides on what destroying a BE would free.
-    let mut all = zfs::below(&root, None, &USER)?;
+    let mut all = store.libzfs()?.below(&root, true, &USER)?;
     let adopted = adopted(store, &mut attention);
     for path in adopted.values() {
         let full = store.full(path);
         if store.lzc.exists(&full)? {
             // Snapshots of an adopted root are none of ours.
-            all.extend(zfs::below(&full, None, &USER)?.into_iter().filter(|d| d.kind == Kind::Filesystem));
+            all.extend(store.libzfs()?.below(&full, false, &USER)?.into_iter().filter(|d| d.kind == Kind::Filesystem));
         }
     }
     if store.pool.health != "ONLINE" {

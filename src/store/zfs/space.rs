@@ -7,7 +7,7 @@ use super::destroy::inside;
 use super::{OWN_SNAPSHOT, Zfs};
 use crate::error::Result;
 use crate::store::{ROOT, Store};
-use crate::sys::zfs::{self, Dataset};
+use crate::sys::zfs::Dataset;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
@@ -122,10 +122,10 @@ impl<'a> Space<'a> {
 pub(super) fn frees(store: &Zfs, paths: &[&str]) -> Result<u64> {
     // What is not on disk yet is not counted.
     store.sync()?;
-    let mut all = zfs::below(&store.full(ROOT), None, &[])?;
+    let mut all = store.libzfs()?.below(&store.full(ROOT), true, &[])?;
     for path in store.adopted().unwrap_or_default().values() {
         if store.taken(path)? {
-            all.extend(zfs::below(&store.full(path), None, &[])?);
+            all.extend(store.libzfs()?.below(&store.full(path), true, &[])?);
         }
     }
     let full: Vec<String> = paths.iter().map(|path| store.full(path)).collect();

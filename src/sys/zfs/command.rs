@@ -32,6 +32,11 @@ pub(super) fn failed(program: &str, output: &Output) -> Error {
     // The usage follows after an empty line.
     let said: Vec<&str> = said.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let said = if said.is_empty() { output.status.to_string() } else { said.join("; ") };
+    meaning(program, &said)
+}
+
+/// What OpenZFS says in words, as an error of the kind it is: libzfs has no numbers for most of it.
+pub(super) fn meaning(program: &str, said: &str) -> Error {
     let has = |words: &[&str]| words.iter().any(|w| said.contains(w));
     let message = format!("{program}: {said}");
     if has(&["does not exist", "no such pool", "no such dataset"]) {

@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use super::errors::{Act, told};
-use super::library::{Library, library};
+use super::library::Core;
 use super::nvlist::{List, Nvlist, Value, c_string};
 use super::program::Limits;
 use super::properties::Property;
@@ -22,7 +22,7 @@ use std::ptr::null_mut;
 /// the hint names the repair.
 #[derive(Debug)]
 pub struct Lzc {
-    pub(super) library: &'static Library,
+    pub(super) library: &'static Core,
 }
 
 impl Drop for Lzc {
@@ -35,7 +35,7 @@ impl Drop for Lzc {
 impl Lzc {
     /// Opens the library and `/dev/zfs`. Fails, with what to install or load, if one of them is not there.
     pub fn open() -> Result<Lzc> {
-        let library = library()?;
+        let library = Core::get()?;
         // SAFETY: no arguments; it opens /dev/zfs or counts one more user.
         let errno = unsafe { (library.libzfs_core_init)() };
         match errno {

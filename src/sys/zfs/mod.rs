@@ -1,9 +1,9 @@
 //! Everything of OpenZFS that is the operating system's: its libraries, its commands, its mounts.
 //!
 //! Changes go through `libzfs_core` in this process: about ten times as fast as a `zfs` command each, and what
-//! a channel program changes is one transaction group. The library is opened at first use, so the same binary runs where
-//! there is no OpenZFS. Reading many datasets is one `zfs get`: a channel program
-//! is no faster, and a synchronous one would hold up the pool. For a few it is, by the time that a process takes to start.
+//! a channel program changes is one transaction group. Many datasets are read by `libzfs`: a channel program is slower, and a
+//! synchronous one would hold up the pool. For a few it is faster, by the time that `libzfs` takes to open. The libraries are
+//! opened at first use, so the same binary runs where there is no OpenZFS. `zfs set` alone is a process, for native properties.
 //!
 //! Every call that changes something returns when its transaction group is on disk, and with it everything that
 //! was written before in any dataset of the pool.
@@ -15,6 +15,7 @@ mod command;
 mod datasets;
 mod errors;
 mod library;
+mod libzfs;
 mod lzc;
 mod mount;
 mod nvlist;
@@ -22,7 +23,8 @@ mod pool;
 mod program;
 mod properties;
 
-pub use datasets::{Dataset, Kind, Setting, Source, below, some};
+pub use datasets::{Dataset, Kind};
+pub use libzfs::Libzfs;
 pub use lzc::Lzc;
 pub use mount::detached;
 pub use nvlist::{List, Value};

@@ -2,10 +2,11 @@
 
 #![allow(unsafe_code)]
 
-use super::library::{Library, RawList, RawPair, library};
+use super::library::{Core, RawList, RawPair};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint};
+use std::marker::PhantomData;
 use std::ptr::{null, null_mut};
 
 /// A name-value list. OpenZFS keeps names unique.
@@ -66,7 +67,7 @@ const UNIQUE_NAME: c_uint = 1;
 #[derive(Debug)]
 pub(super) struct Nvlist {
     raw: RawList,
-    library: &'static Library,
+    library: &'static Core,
 }
 
 impl Drop for Nvlist {
@@ -84,7 +85,7 @@ pub(super) fn c_string(text: &str) -> Result<CString> {
 impl Nvlist {
     /// No list yet: a place for a result.
     pub(super) fn none() -> Result<Nvlist> {
-        Ok(Nvlist { raw: null_mut(), library: library()? })
+        Ok(Nvlist { raw: null_mut(), library: Core::get()? })
     }
 
     /// The list to hand to a function that does not keep it.
@@ -143,6 +144,50 @@ impl Nvlist {
     }
 }
 
+/// A list that belongs to something else of the library's, of which a few values are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inside<'a> {
+    raw: RawList,
+    library: &'static Core,
+    of: PhantomData<&'a ()>,
+}
+
+impl Inside<'_> {
+    /// # Safety
+    ///
+    /// `raw` is NULL or a list that lives, and is not changed, while this value does.
+    pub(super) unsafe fn at(raw: RawList) -> Result<Self> {
+        Ok(Inside { raw, library: Core::get()?, of: PhantomData })
+    }
+
+    /// A list in it.
+    pub(super) fn list(&self, name: &CStr) -> Option<Self> {
+        let raw = self.look_up(name, null_mut(), self.library.nvlist_lookup_nvlist)?;
+        Some(Inside { raw, ..*self })
+    }
+
+    /// An unsigned number in it.
+    pub(super) fn number(&self, name: &CStr) -> Option<u64> {
+        self.look_up(name, 0, self.library.nvlist_lookup_uint64)
+    }
+
+    /// A string in it. What is no UTF-8 is read with replacement characters.
+    pub(super) fn text(&self, name: &CStr) -> Option<String> {
+        self.look_up(name, null(), self.library.nvlist_lookup_string).map(text)
+    }
+
+    fn look_up<T>(
+        &self,
+        name: &CStr,
+        mut value: T,
+        look_up: unsafe extern "C" fn(RawList, *const c_char, *mut T) -> c_int,
+    ) -> Option<T> {
+        // SAFETY: the list is alive, as `at` was promised, and `look_up` writes a value of the type it is for.
+        let found = !self.raw.is_null() && unsafe { look_up(self.raw, name.as_ptr(), &raw mut value) } == 0;
+        found.then_some(value)
+    }
+}
+
 fn checked(errno: c_int) -> Result<()> {
     match errno {
         0 => Ok(()),
@@ -151,7 +196,7 @@ fn checked(errno: c_int) -> Result<()> {
 }
 
 /// `raw` is NULL or a list of the library's that nobody changes meanwhile.
-fn read(library: &'static Library, raw: RawList) -> List {
+fn read(library: &'static Core, raw: RawList) -> List {
     let mut list = List::new();
     if raw.is_null() {
         return list;
@@ -180,7 +225,7 @@ macro_rules! value_of {
     }};
 }
 
-fn value(library: &'static Library, pair: RawPair) -> Value {
+fn value(library: &'static Core, pair: RawPair) -> Value {
     // SAFETY: the pair is alive.
     match unsafe { (library.nvpair_type)(pair) } {
         1 => Value::Flag,
@@ -203,7 +248,7 @@ fn value(library: &'static Library, pair: RawPair) -> Value {
 }
 
 /// Copies a string of the library's, which is not NULL.
-fn text(raw: *const c_char) -> String {
+pub(super) fn text(raw: *const c_char) -> String {
     // SAFETY: strings of the library end in NUL and live as long as the list they are in.
     unsafe { CStr::from_ptr(raw) }.to_string_lossy().into_owned()
 }
@@ -214,7 +259,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        if let Err(e) = library() {
+        if let Err(e) = Core::get() {
             return eprintln!("skipped: {e}");
         }
         let inner = List::from([("text".into(), Value::Text("tab\tline\nü".into())), ("flag".into(), Value::Flag)]);

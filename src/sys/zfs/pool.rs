@@ -1,11 +1,8 @@
-//! What a pool says of itself (zpoolprops(7)).
-//!
-//! What every command has to know is read from the module's statistics, which costs nothing; a process is started only
-//! for the rest, and when it is asked for.
+//! What a pool says of itself (zpoolprops(7)). What every command has to know is read from the module's statistics, which costs
+//! nothing.
 
-use super::command::printed;
+use super::libzfs::Libzfs;
 use crate::error::{Doing, Error, Result};
-use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 /// A pool that is imported.
@@ -17,13 +14,13 @@ pub struct Pool {
     pub guid: u64,
     /// `ONLINE`, `DEGRADED`, `SUSPENDED`, ... (zpoolconcepts(7)).
     pub health: String,
-    settings: OnceCell<Settings>,
 }
 
-/// What is set, as `zpool get` tells it.
+/// What is set on a pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    guid: u64,
+    /// Its identity.
+    pub guid: u64,
     /// Imported read-only.
     pub readonly: bool,
     /// The dataset that boots by default.
@@ -53,59 +50,17 @@ impl Pool {
             let path = kstats(name).join(what);
             std::fs::read_to_string(&path).map(|text| text.trim().to_string()).doing_to("read", &path)
         };
-        let pool = Pool { name: name.into(), guid: 0, health: told("state")?, settings: OnceCell::new() };
         // The identity is there since OpenZFS 2.2.
         let guid = match told("guid").ok().and_then(|text| text.parse().ok()) {
             Some(guid) => guid,
-            None => pool.settings()?.guid,
+            None => Libzfs::open()?.pool(name)?.guid,
         };
-        Ok(Pool { guid, ..pool })
+        Ok(Pool { name: name.into(), guid, health: told("state")? })
     }
 
-    /// What is set. Asked for once.
-    pub fn settings(&self) -> Result<&Settings> {
-        if let Some(settings) = self.settings.get() {
-            return Ok(settings);
-        }
-        // The alternate root comes last: it alone may hold any character.
-        let text =
-            printed("zpool", &["get", "-Hp", "-o", "property,value", "guid,readonly,bootfs,altroot", &self.name])?;
-        let settings = parse(&text).ok_or_else(|| {
-            Error::failed(format!("zpool says something else of {} than expected: {text}", self.name))
-        })?;
-        Ok(self.settings.get_or_init(|| settings))
+    /// Whether a filesystem of this pool, named by its `objsetid`, is in use: mounted somewhere, be it where nobody sees it. The
+    /// module keeps statistics of each that is.
+    pub fn uses(&self, objset: u64) -> bool {
+        kstats(&self.name).join(format!("objset-{objset:#x}")).exists()
     }
-
-    /// Says which dataset boots by default (`bootfs`). Loaders that read pools look at it.
-    pub fn set_bootfs(&self, dataset: &str) -> Result<()> {
-        printed("zpool", &["set", &format!("bootfs={dataset}"), &self.name]).map(drop)
-    }
-}
-
-fn parse(text: &str) -> Option<Settings> {
-    let mut rest = text;
-    let mut next = |property: &str| {
-        let (line, after) = match property {
-            "altroot" => (rest.trim_end_matches('\n'), ""),
-            _ => rest.split_once('\n')?,
-        };
-        rest = after;
-        line.strip_prefix(property)?.strip_prefix('\t')
-    };
-    let set = |value: &str| (value != "-").then(|| value.to_string());
-    Some(Settings {
-        guid: next("guid")?.parse().ok()?,
-        readonly: next("readonly")? == "on",
-        bootfs: set(next("bootfs")?),
-        altroot: set(next("altroot")?),
-    })
-}
-
-#[test]
-fn what_zpool_get_prints() {
-    let text = "guid\t17\nreadonly\toff\nbootfs\ttank/ROOT/a\naltroot\t-\n";
-    let settings = parse(text).unwrap();
-    assert_eq!((settings.guid, settings.bootfs.as_deref(), settings.altroot), (17, Some("tank/ROOT/a"), None));
-    assert_eq!(parse(&text.replace("\t-", "\t/a\tb")).unwrap().altroot.unwrap(), "/a\tb");
-    assert_eq!(parse("guid\t17\n"), None);
 }

@@ -16,14 +16,9 @@ pub enum Canmount {
 }
 
 impl Canmount {
-    /// As `zfs get` prints it.
-    pub fn parse(text: &str) -> Option<Canmount> {
-        match text {
-            "off" => Some(Canmount::Off),
-            "on" => Some(Canmount::On),
-            "noauto" => Some(Canmount::Noauto),
-            _ => None,
-        }
+    /// As the kernel keeps it (`zfs_canmount_type_t`).
+    pub(super) fn from_number(number: u64) -> Option<Canmount> {
+        [Canmount::Off, Canmount::On, Canmount::Noauto].get(usize::try_from(number).ok()?).copied()
     }
 }
 
@@ -128,13 +123,8 @@ pub fn set_native(dataset: &str, properties: &[(&str, &str)]) -> Result<()> {
 pub(super) fn is_readonly(name: &str) -> Result<bool> {
     let text = printed("zfs", &["get", "-Hp", "-o", "value,source", "readonly", name])?;
     let (value, source) = text.trim_end().split_once('\t').unwrap_or_default();
-    Ok(set_readonly(value, source))
-}
-
-/// The property behind what `zfs get readonly` prints: while a mount has been made with another option (`ro`, `rw`),
-/// that is printed instead, and the source is `temporary`.
-pub(super) fn set_readonly(value: &str, source: &str) -> bool {
-    (value == "on") != (source == "temporary")
+    // While it is mounted with another option (`ro`, `rw`), that is printed instead, and the source is `temporary`.
+    Ok((value == "on") != (source == "temporary"))
 }
 
 #[cfg(test)]

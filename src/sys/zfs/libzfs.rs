@@ -1,0 +1,288 @@
+//! libzfs (libzfs.h), the library below zfs(8): what it reads of datasets and pools, without a process.
+//!
+//! It takes a moment to open, because it asks the module for every property that it knows; a few questions about one dataset are
+//! answered sooner by a channel program.
+
+#![allow(unsafe_code)]
+
+use super::command::meaning;
+use super::datasets::{Dataset, Kind};
+use super::library::{Full, Handle};
+use super::nvlist::{Inside, c_string, text};
+use super::pool::Settings;
+use super::properties::{Canmount, decode};
+use crate::error::{Error, Kind as Bad, Result};
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ptr::null_mut;
+
+/// `ZFS_TYPE_FILESYSTEM`, `ZFS_TYPE_SNAPSHOT` and `ZFS_TYPE_VOLUME`
+const FILESYSTEM: c_int = 1;
+const SNAPSHOT: c_int = 2;
+const VOLUME: c_int = 4;
+/// `ZPROP_SOURCE_VAL_RECVD`: the source of a value that came with `zfs receive`.
+const RECEIVED: &str = "$recvd";
+/// The longest value of a property, and then some (`ZFS_MAXPROPLEN`, `MAXPATHLEN`).
+const LONGEST: usize = 16 << 10;
+
+/// The library, open.
+#[derive(Debug)]
+pub struct Libzfs {
+    library: &'static Full,
+    raw: Handle,
+    of: Properties,
+}
+
+/// The library's numbers of properties.
+#[derive(Debug)]
+struct Properties {
+    guid: c_int,
+    createtxg: c_int,
+    creation: c_int,
+    used: c_int,
+    written: c_int,
+    origin: c_int,
+    canmount: c_int,
+    mountpoint: c_int,
+}
+
+impl Drop for Libzfs {
+    fn drop(&mut self) {
+        // SAFETY: what libzfs_init gave, once.
+        unsafe { (self.library.libzfs_fini)(self.raw) }
+    }
+}
+
+impl Libzfs {
+    /// Opens it. Fails, with what to install or load, if it is not there or cannot talk to the module.
+    pub fn open() -> Result<Libzfs> {
+        let library = Full::get()?;
+        // SAFETY: no arguments.
+        let raw = unsafe { (library.libzfs_init)() };
+        if raw.is_null() {
+            let why = crate::error::plain(&std::io::Error::last_os_error());
+            return Err(Error::failed(format!("libzfs cannot be used: {why}"))
+                .hint("the OpenZFS module and its tools must be of one version: `zfs version` shows both"));
+        }
+        // SAFETY (here): a string that lives through the call.
+        let of = |name: &CStr| unsafe { (library.zfs_name_to_prop)(name.as_ptr()) };
+        let of = Properties {
+            guid: of(c"guid"),
+            createtxg: of(c"createtxg"),
+            creation: of(c"creation"),
+            used: of(c"used"),
+            written: of(c"written"),
+            origin: of(c"origin"),
+            canmount: of(c"canmount"),
+            mountpoint: of(c"mountpoint"),
+        };
+        Ok(Libzfs { library, raw, of })
+    }
+
+    /// The dataset `root` and what is below it, with snapshots or without, with these user properties: parents before children,
+    /// snapshots after their dataset, oldest first. Nothing else in the pool is looked at.
+    pub fn below(&self, root: &str, snapshots: bool, user: &[&str]) -> Result<Vec<Dataset>> {
+        let mut walk = Walk { libzfs: self, user: named(user)?, snapshots, found: Vec::new() };
+        self.with(root, |handle| walk.visit(handle))??;
+        let mut found = walk.found;
+        let key = |d: &Dataset| {
+            let dataset = d.name.split('@').next().unwrap_or_default().to_string();
+            (dataset, d.kind == Kind::Snapshot, d.createtxg)
+        };
+        found.sort_by_cached_key(key);
+        Ok(found)
+    }
+
+    /// The dataset or snapshot `name`, with these user properties, if it is there.
+    pub fn one(&self, name: &str, user: &[&str]) -> Result<Option<Dataset>> {
+        let walk = Walk { libzfs: self, user: named(user)?, snapshots: false, found: Vec::new() };
+        match self.with(name, |handle| walk.read(handle)) {
+            Err(e) if e.kind == Bad::NotFound => Ok(None),
+            read => read?.map(Some),
+        }
+    }
+
+    /// What is set on a pool.
+    pub fn pool(&self, name: &str) -> Result<Settings> {
+        let pool = self.open_pool(name)?;
+        let mut buffer = vec![0 as c_char; LONGEST];
+        let mut get = |property: &CStr| {
+            // SAFETY: an open pool, a property by its number, and a buffer of the size told; what comes ends in NUL.
+            unsafe {
+                let number = (self.library.zpool_name_to_prop)(property.as_ptr());
+                let status =
+                    (self.library.zpool_get_prop)(pool.raw, number, buffer.as_mut_ptr(), LONGEST, null_mut(), 1);
+                (status == 0).then(|| text(buffer.as_ptr()))
+            }
+        };
+        let set = |value: Option<String>| value.filter(|v| v != "-");
+        let settings = (|| {
+            Some(Settings {
+                guid: get(c"guid")?.parse().ok()?,
+                readonly: get(c"readonly")? == "on",
+                bootfs: set(get(c"bootfs")),
+                altroot: set(get(c"altroot")),
+            })
+        })();
+        settings.ok_or_else(|| self.error())
+    }
+
+    /// Says which dataset of a pool boots by default (`bootfs`). Loaders that read pools look at it.
+    pub fn set_bootfs(&self, pool: &str, dataset: &str) -> Result<()> {
+        let (pool, dataset) = (self.open_pool(pool)?, c_string(dataset)?);
+        // SAFETY: an open pool, and strings that live through the call.
+        match unsafe { (self.library.zpool_set_prop)(pool.raw, c"bootfs".as_ptr(), dataset.as_ptr()) } {
+            0 => Ok(()),
+            _ => Err(self.error()),
+        }
+    }
+
+    fn open_pool(&self, name: &str) -> Result<OpenPool> {
+        let name = c_string(name)?;
+        // SAFETY: a string that lives through the call.
+        let raw = unsafe { (self.library.zpool_open)(self.raw, name.as_ptr()) };
+        if raw.is_null() { Err(self.error()) } else { Ok(OpenPool { library: self.library, raw }) }
+    }
+
+    /// Does something with an open dataset or snapshot.
+    fn with<T>(&self, name: &str, act: impl FnOnce(Handle) -> T) -> Result<T> {
+        let name = c_string(name)?;
+        // SAFETY: a string that lives through the call; what is open is closed once.
+        unsafe {
+            let handle = (self.library.zfs_open)(self.raw, name.as_ptr(), FILESYSTEM | SNAPSHOT | VOLUME);
+            if handle.is_null() {
+                return Err(self.error());
+            }
+            let result = act(handle);
+            (self.library.zfs_close)(handle);
+            Ok(result)
+        }
+    }
+
+    /// What went wrong last, as zfs(8) would say it.
+    fn error(&self) -> Error {
+        // SAFETY: the library is open; both strings are its own.
+        let [action, description] = unsafe {
+            [(self.library.libzfs_error_action)(self.raw), (self.library.libzfs_error_description)(self.raw)].map(text)
+        };
+        meaning("zfs", &format!("{action}: {description}"))
+    }
+}
+
+/// A pool, open.
+struct OpenPool {
+    library: &'static Full,
+    raw: Handle,
+}
+
+impl Drop for OpenPool {
+    fn drop(&mut self) {
+        // SAFETY: what zpool_open gave, once.
+        unsafe { (self.library.zpool_close)(self.raw) }
+    }
+}
+
+/// Names of properties, and the same for the library.
+fn named(user: &[&str]) -> Result<Vec<(String, CString)>> {
+    user.iter().map(|name| Ok((name.to_string(), c_string(name)?))).collect()
+}
+
+/// What is collected on the way through a pool.
+struct Walk<'a> {
+    libzfs: &'a Libzfs,
+    user: Vec<(String, CString)>,
+    snapshots: bool,
+    found: Vec<Dataset>,
+}
+
+impl Walk<'_> {
+    /// Reads an open dataset and all below it.
+    fn visit(&mut self, handle: Handle) -> Result<()> {
+        let dataset = self.read(handle)?;
+        let goes_on = dataset.kind != Kind::Snapshot;
+        self.found.push(dataset);
+        if !goes_on {
+            return Ok(());
+        }
+        let mut each = Called { walk: self, result: Ok(()) };
+        let (library, data) = (each.walk.libzfs.library, (&raw mut each).cast::<c_void>());
+        // SAFETY: an open dataset; `one_more` is handed `data`, which is `each` and lives through both calls, and is used by
+        // nobody else meanwhile.
+        let status = unsafe {
+            let snapshots = (*data.cast::<Called<'_, '_>>()).walk.snapshots;
+            match if snapshots { (library.zfs_iter_snapshots)(handle, 0, one_more, data, 0, 0) } else { 0 } {
+                0 => (library.zfs_iter_filesystems)(handle, one_more, data),
+                status => status,
+            }
+        };
+        match (each.result, status) {
+            (Ok(()), 0) => Ok(()),
+            (Ok(()), _) => Err(self.libzfs.error()),
+            (error, _) => error,
+        }
+    }
+
+    /// Reads an open dataset or snapshot.
+    fn read(&self, handle: Handle) -> Result<Dataset> {
+        let (library, of) = (self.libzfs.library, &self.libzfs.of);
+        // SAFETY: an open dataset, properties that its type has, and a buffer of the size told. The lists are the dataset's,
+        // which stays open.
+        unsafe {
+            let number = |property| (library.zfs_prop_get_int)(handle, property);
+            let words = |property| {
+                let mut buffer = vec![0 as c_char; LONGEST];
+                let (no_source, at) = (null_mut(), buffer.as_mut_ptr());
+                let status = (library.zfs_prop_get)(handle, property, at, LONGEST, no_source, null_mut(), 0, 1);
+                (status == 0).then(|| text(at))
+            };
+            let name = text((library.zfs_get_name)(handle));
+            let kind = match (library.zfs_get_type)(handle) {
+                FILESYSTEM => Kind::Filesystem,
+                SNAPSHOT => Kind::Snapshot,
+                _ => Kind::Volume,
+            };
+            let filesystem = kind == Kind::Filesystem;
+            let all = Inside::at((library.zfs_get_all_props)(handle))?;
+            let users = Inside::at((library.zfs_get_user_props)(handle))?;
+            let own = |property: &CStr| {
+                let set = users.list(property)?;
+                let source = set.text(c"source")?;
+                (source == name || source == RECEIVED).then(|| set.text(c"value"))?
+            };
+            let user: BTreeMap<String, String> =
+                self.user.iter().filter_map(|(name, raw)| Some((name.clone(), decode(&own(raw)?)))).collect();
+            Ok(Dataset {
+                kind,
+                guid: number(of.guid),
+                createtxg: number(of.createtxg),
+                created: number(of.creation).cast_signed(),
+                origin: if filesystem || kind == Kind::Volume { words(of.origin) } else { None },
+                used: number(of.used),
+                written: number(of.written),
+                canmount: if filesystem { Canmount::from_number(number(of.canmount)) } else { None },
+                mountpoint: if filesystem { words(of.mountpoint) } else { None },
+                // Not by `zfs_prop_get_int`, which would tell how it is mounted.
+                readonly: all.list(c"readonly").and_then(|set| set.number(c"value")) == Some(1),
+                user,
+                name,
+            })
+        }
+    }
+}
+
+/// What the library hands to `one_more`.
+struct Called<'w, 'a> {
+    walk: &'w mut Walk<'a>,
+    result: Result<()>,
+}
+
+/// Reads a dataset that the library has come to. Anything but 0 ends its iteration.
+unsafe extern "C" fn one_more(handle: Handle, data: *mut c_void) -> c_int {
+    // SAFETY: `visit` has handed over a `Called` that nobody else uses meanwhile; the handle is ours to close.
+    unsafe {
+        let called = &mut *data.cast::<Called<'_, '_>>();
+        called.result = called.walk.visit(handle);
+        (called.walk.libzfs.library.zfs_close)(handle);
+        c_int::from(called.result.is_err())
+    }
+}
