@@ -171,37 +171,56 @@ pub fn check_unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) ->
 /// Unmounts the BE at `at`. Without `force` nothing may use it; with it, what uses it keeps what it has open.
 pub fn unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) -> Result<()> {
     check_unmount(store, be, at, force)?;
-    let mounts = mountinfo::own()?;
-    if force {
-        mount::detach(at, true).doing_to("unmount", at)?;
-        return tidy(at);
-    }
-    let busy = |e: rustix::io::Errno| match e {
-        rustix::io::Errno::BUSY => Error::busy(format!("{} is in use at {}", be.name, at.display()))
-            .hint(format!("end what uses it (`fuser -vm {}` shows that), or use -f", at.display())),
-        e => Error::failed(format!("cannot unmount {}: {e}", at.display())),
-    };
-    // What is mounted in it goes first; if the root, or something on the way, then turns out to be in use, it all comes
-    // back, the shared dataset still locked.
-    let mut kept = Vec::new();
-    let mut take_down = || -> Result<()> {
-        for inner in mounts.iter().rev().map(|m| &m.target).filter(|t| t.starts_with(at) && *t != at) {
-            let place = mount::place(inner).doing_to("open", inner)?;
-            let copy = mount::clone_at(place.as_fd(), "", false).doing_to("look at", inner)?;
-            drop(place);
-            mount::detach(inner, false).map_err(busy)?;
-            kept.push((inner, copy));
-        }
-        mount::detach(at, false).map_err(busy)
-    };
-    if let Err(e) = take_down() {
-        for (inner, copy) in kept.iter().rev() {
-            let place = mount::place(inner).doing_to("open", inner)?;
-            mount::attach(copy.as_fd(), place.as_fd()).doing_to("mount again", inner)?;
-        }
-        return Err(e);
+    match force {
+        true => mount::detach(at, true).doing_to("unmount", at)?,
+        false => take_down(&[(be, at)]).map_err(|e| match e.hint.clone() {
+            Some(hint) => e.hint(format!("{hint}, or use -f")),
+            None => e,
+        })?,
     }
     tidy(at)
+}
+
+/// Unmounts BEs that are to be destroyed, and what is mounted below them. Nothing may use them if the store cannot destroy what
+/// is in use; then all stay mounted.
+pub fn vacate(store: &dyn Store, all: &[(&BootEnv, &Path)]) -> Result<()> {
+    all.iter().try_for_each(|(be, at)| check_unmount(store, be, at, true))?;
+    match store.destroys_what_is_in_use() {
+        true => all.iter().try_for_each(|(_, at)| mount::detach(at, true).doing_to("unmount", at))?,
+        false => take_down(all)?,
+    }
+    all.iter().try_for_each(|(_, at)| tidy(at))
+}
+
+/// Unmounts BEs, each after what is mounted in it. If something turns out to be in use on the way, it all comes back, the shared
+/// dataset still locked.
+fn take_down(all: &[(&BootEnv, &Path)]) -> Result<()> {
+    let mounts = mountinfo::own()?;
+    let mut kept = Vec::new();
+    let mut down = |be: &BootEnv, at: &Path, target: &Path| -> Result<()> {
+        let place = mount::place(target).doing_to("open", target)?;
+        let copy = mount::clone_at(place.as_fd(), "", false).doing_to("look at", target)?;
+        drop(place);
+        mount::detach(target, false).map_err(|e| match e {
+            rustix::io::Errno::BUSY => Error::busy(format!("{} is in use at {}", be.name, at.display()))
+                .hint(format!("end what uses it (`fuser -vm {}` shows that)", at.display())),
+            e => Error::failed(format!("cannot unmount {}: {e}", target.display())),
+        })?;
+        kept.push((target.to_path_buf(), copy));
+        Ok(())
+    };
+    let result = all.iter().try_for_each(|(be, at)| {
+        let mut targets: Vec<&Path> = mounts.iter().rev().map(|m| &*m.target).filter(|t| t.starts_with(at)).collect();
+        targets.sort_by_key(|target| std::cmp::Reverse(target.components().count()));
+        targets.into_iter().try_for_each(|target| down(be, at, target))
+    });
+    if result.is_err() {
+        for (target, copy) in kept.iter().rev() {
+            let place = mount::place(target).doing_to("open", target)?;
+            mount::attach(copy.as_fd(), place.as_fd()).doing_to("mount again", target)?;
+        }
+    }
+    result
 }
 
 /// Removes the directory if it was our own.

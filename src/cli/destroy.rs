@@ -41,11 +41,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
     }
     if !mounted.is_empty() && !cx.cli.dry_run {
         session.preflight(&plan)?;
-        for be in mounted {
-            for at in be.mountpoints.iter().rev() {
-                altroot::unmount(session.store(), be, at, true)?;
-            }
-        }
+        let places = mounted.iter().flat_map(|be| be.mountpoints.iter().rev().map(move |at| (*be, at.as_path())));
+        altroot::vacate(session.store(), &places.collect::<Vec<_>>())?;
     }
     cx.carry_out(&session, &lock, &plan)
 }

@@ -138,6 +138,9 @@ pub trait Store {
         Ok(())
     }
 
+    /// Whether a dataset can be destroyed while something uses it.
+    fn destroys_what_is_in_use(&self) -> bool;
+
     /// Who keeps what of the BE at `path`, where BEs depend on what they came from, if it is destroyed after those at `with`.
     fn heirs(&self, _path: &str, _with: &[&str]) -> Result<Vec<Heir>> {
         Ok(Vec::new())

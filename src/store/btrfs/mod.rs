@@ -159,6 +159,10 @@ impl Store for Btrfs {
         true
     }
 
+    fn destroys_what_is_in_use(&self) -> bool {
+        true
+    }
+
     fn root_arguments_by_identity(&self, path: &str) -> Result<String> {
         Ok(format!("root=UUID={} rootflags=subvolid={}", self.uuid, self.subvolume_id(path)?))
     }

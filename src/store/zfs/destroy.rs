@@ -7,7 +7,9 @@ use super::{OWN_SNAPSHOT, Zfs};
 use crate::domain::Heir;
 use crate::error::{Error, Result};
 use crate::store::{ROOT, Store};
+use crate::sys::mountinfo::{self, Mount};
 use crate::sys::zfs::Step;
+use std::path::Path;
 use uuid::Uuid;
 
 /// A dataset that takes over snapshots, named in full, oldest first; it was cloned from the last of them.
@@ -105,7 +107,7 @@ pub(super) fn heirs(store: &Zfs, path: &str, with: &[&str]) -> Result<Vec<Heir>>
 }
 
 /// Refuses what a step of a plan would stop at: snapshots that are held, or that something comes from that is no BE; names that are
-/// taken where a snapshot has to go; and snapshots that nobody has been told of.
+/// taken where a snapshot has to go; snapshots that nobody has been told of; and what is in use unseen.
 pub(super) fn may_destroy(store: &Zfs, paths: &[&str]) -> Result<()> {
     let full: Vec<String> = paths.iter().map(|path| store.full(path)).collect();
     let goes = |name: &str| {
@@ -131,6 +133,7 @@ pub(super) fn may_destroy(store: &Zfs, paths: &[&str]) -> Result<()> {
             continue;
         }
         for dataset in store.subtree(path)? {
+            nobody_uses(store, &dataset)?;
             let estate = estate(store, &dataset, &goes)?;
             for taker in &estate.takers {
                 for snapshot in taker.snapshots.iter().filter(|s| !is_own(s)) {
@@ -149,6 +152,16 @@ pub(super) fn may_destroy(store: &Zfs, paths: &[&str]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a dataset that is in use where nobody sees it. One that is mounted in sight is its caller's business.
+fn nobody_uses(store: &Zfs, dataset: &str) -> Result<()> {
+    let seen = |m: &Mount| m.fstype == "zfs" && m.source == Path::new(dataset);
+    if !store.in_use(dataset)? || mountinfo::own()?.iter().any(seen) {
+        return Ok(());
+    }
+    Err(Error::busy(format!("{dataset} is in use, though it is mounted nowhere"))
+        .hint("something still has files of it open since it was unmounted: end that, or reboot"))
 }
 
 /// Refuses a snapshot that somebody holds.

@@ -299,6 +299,10 @@ impl Store for Zfs {
         destroy::may_destroy(self, paths)
     }
 
+    fn destroys_what_is_in_use(&self) -> bool {
+        false
+    }
+
     fn heirs(&self, path: &str, with: &[&str]) -> Result<Vec<Heir>> {
         destroy::heirs(self, path, with)
     }
