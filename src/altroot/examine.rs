@@ -6,6 +6,7 @@ use crate::domain::shared::{MOUNTPOINT, SHARED_LIST, Standing, classify_link};
 use crate::domain::{BeName, fstab, kernel};
 use crate::error::Result;
 use crate::package;
+use crate::shared::own_mount;
 use crate::store::Store;
 use crate::sys::tree::Tree;
 use rustix::fs::FileType;
@@ -18,16 +19,22 @@ const INITS: [&str; 4] = ["usr/lib/systemd/systemd", "lib/systemd/systemd", "usr
 pub fn examine(store: &dyn Store, be: &BeName, path: &str) -> Result<Vec<String>> {
     let tree = store.tree(path)?;
     let mut wrong = Vec::new();
-    match tree.read_text("etc/fstab") {
-        Ok(Some(text)) => wrong.extend(fstab::parse(&text).err().map(|e| e.message)),
-        Ok(None) => wrong.push("/etc/fstab is gone".into()),
-        Err(e) => wrong.push(e.message),
-    }
+    let entries = match tree.read_text("etc/fstab").and_then(|text| text.as_deref().map(fstab::parse).transpose()) {
+        Ok(Some(entries)) => entries,
+        Ok(None) => {
+            wrong.push("/etc/fstab is gone".into());
+            Vec::new()
+        }
+        Err(e) => {
+            wrong.push(e.message);
+            Vec::new()
+        }
+    };
     if !INITS.iter().any(|init| tree.exists(init)) {
         wrong.push("there is no init: neither systemd nor /sbin/init".into());
     }
     wrong.extend(kernel_problem(&tree)?);
-    wrong.extend(shared_problems(&tree)?);
+    wrong.extend(shared_problems(store, &tree, &entries)?);
     if let Some(manager) = package::of(&tree)
         && manager.audit().first().is_some_and(|program| has_program(&tree, program))
     {
@@ -68,22 +75,18 @@ fn kernel_problem(tree: &Tree) -> Result<Option<String>> {
     })
 }
 
-/// The links into the shared dataset, where the BE has a place for it.
-fn shared_problems(tree: &Tree) -> Result<Vec<String>> {
+/// The links into the shared dataset, where the BE has a place for it. `entries` is what fstab mounts.
+fn shared_problems(store: &dyn Store, tree: &Tree, entries: &[fstab::Entry]) -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     if !tree.exists(MOUNTPOINT) {
         return Ok(wrong);
     }
-    let text = tree.read_text("etc/fstab").ok().flatten().unwrap_or_default();
-    let entries = fstab::parse(&text).unwrap_or_default();
     if !entries.iter().any(|entry| entry.target.trim_start_matches('/') == MOUNTPOINT) {
         wrong.push("/etc/fstab does not mount /var/shared any more".into());
     }
     for name in SHARED_LIST {
         let at = format!("var/{name}");
-        let own = fstab::mounts_at_or_below(&entries, &format!("/{at}")).is_some();
         let instead = match tree.kind(&at)? {
-            _ if own => None,
             Some(FileType::Symlink) => match classify_link(name, &tree.read_link(&at)?) {
                 Standing::Missing => Some("nothing"),
                 _ => None,
@@ -92,7 +95,12 @@ fn shared_problems(tree: &Tree) -> Result<Vec<String>> {
             None => Some("nothing"),
             Some(_) => Some("something else"),
         };
-        wrong.extend(instead.map(|what| format!("/var/{name} is {what} instead of a link to shared/{name}")));
+        // Asked last: it may cost a process.
+        if let Some(what) = instead
+            && own_mount(store, entries, name)?.is_none()
+        {
+            wrong.push(format!("/var/{name} is {what} instead of a link to shared/{name}"));
+        }
     }
     Ok(wrong)
 }

@@ -76,7 +76,7 @@ pub enum Standing {
     SiblingLink,
     /// A symlink to somewhere else: the administrator's choice, honoured.
     ForeignLink(String),
-    /// fstab mounts something at it or below it: honoured.
+    /// Something is mounted at it or below it, which is said in words: honoured.
     OwnMount(String),
     /// Something that is neither directory nor symlink: honoured.
     Other,

@@ -34,12 +34,12 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
     let entries = fstab::parse(&fstab_text)?;
     tree.make_dir("var", 0o755)?;
     let standing =
-        SHARED_LIST.iter().map(|name| Ok((*name, look(&tree, &entries, name)?))).collect::<Result<Vec<_>>>()?;
+        SHARED_LIST.iter().map(|name| Ok((*name, look(store, &tree, &entries, name)?))).collect::<Result<Vec<_>>>()?;
 
     for (name, found) in &standing {
         let said = match found {
             Standing::ForeignLink(to) => format!("/var/{name} of {be} is a symlink to {to} and stays"),
-            Standing::OwnMount(at) => format!("/var/{name} of {be} stays: its fstab mounts {at}"),
+            Standing::OwnMount(what) => format!("/var/{name} of {be} stays: {what}"),
             Standing::Other => format!("/var/{name} of {be} is no directory and stays"),
             _ => continue,
         };
@@ -48,6 +48,10 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
     let directories: Vec<&str> = standing.iter().filter(|(_, s)| *s == Standing::Directory).map(|(n, _)| *n).collect();
     keep_pristine(&tree, &directories, observer)?;
     move_data(&tree, &shared, &directories, be, observer)?;
+    // What is nested there is empty space from now on, and in use while the tree shows it.
+    drop(tree);
+    directories.iter().try_for_each(|name| store.drop_nested(path, &format!("var/{name}")))?;
+    let tree = store.tree(path)?;
     for (name, found) in &standing {
         let at = format!("var/{name}");
         match found {
@@ -94,9 +98,9 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
     fill(store, path)
 }
 
-fn look(tree: &Tree, entries: &[fstab::Entry], name: &str) -> Result<Standing> {
-    if let Some(own) = fstab::mounts_at_or_below(entries, &format!("/var/{name}")) {
-        return Ok(Standing::OwnMount(own.target.clone()));
+fn look(store: &dyn Store, tree: &Tree, entries: &[fstab::Entry], name: &str) -> Result<Standing> {
+    if let Some(what) = own_mount(store, entries, name)? {
+        return Ok(Standing::OwnMount(what));
     }
     let at = format!("var/{name}");
     Ok(match tree.kind(&at)? {
@@ -105,6 +109,15 @@ fn look(tree: &Tree, entries: &[fstab::Entry], name: &str) -> Result<Standing> {
         Some(FileType::Symlink) => classify_link(name, &tree.read_link(&at)?),
         Some(_) => Standing::Other,
     })
+}
+
+/// What is mounted at or below `/var/NAME` in a BE whose fstab has these entries, in words.
+pub fn own_mount(store: &dyn Store, entries: &[fstab::Entry], name: &str) -> Result<Option<String>> {
+    if let Some(own) = fstab::mounts_at_or_below(entries, &format!("/var/{name}")) {
+        return Ok(Some(format!("its fstab mounts {}", own.target)));
+    }
+    let always = store.always_mounts(&format!("var/{name}"))?;
+    Ok(always.map(|dataset| format!("{dataset} is mounted there, whatever boots")))
 }
 
 /// Keeps, inside the BE, what its packages put below the shared directories: every directory, and the files that the

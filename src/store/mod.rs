@@ -224,6 +224,17 @@ pub trait Store {
         Ok(())
     }
 
+    /// Takes away for good what is nested in the BE at `path` and belongs at or below `place`, a path in it, where that does not go
+    /// with its directory.
+    fn drop_nested(&self, _path: &str, _place: &str) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the store itself has mounted at or below `place`, whatever BE boots, and lies in none of them: its name.
+    fn always_mounts(&self, _place: &str) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// The line of fstab(5) that mounts the shared dataset, without its end.
     fn shared_line(&self) -> String;
 

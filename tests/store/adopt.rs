@@ -193,6 +193,33 @@ fn a_root_whose_fstab_does_not_parse_is_not_adopted_and_all_is_as_it_was() {
 }
 
 #[test]
+fn shared_directories_that_are_datasets_of_the_root_are_moved_as_a_whole() {
+    let lab = Lab::empty();
+    let (path, name) = foreign();
+    let found = lab.foreign(path, "mv var/log var/old-log; mv var/spool var/old-spool");
+    lab.nest_at(&found.join("var/log"), "mv ../old-log/* .; rmdir ../old-log");
+    lab.nest_at(&found.join("var/log/journal"), "echo entries > system.journal");
+    lab.nest_at(&found.join("var/spool"), "mv ../old-spool/* .; rmdir ../old-spool");
+    let names = ["log", "mail", "spool"];
+    let (all, shared) = (Print::of(&found), Print::of_copy(&found.join("var")).only(&names));
+    lab.bootenv(&["init"]).ok();
+    all.assert_same(&Print::of(&found), "the adopted root was changed");
+    shared.assert_same(&Print::of_copy(&lab.shared()).only(&names), "the shared data is not what was there");
+    let files = lab.files("default");
+    for name in ["log", "spool"] {
+        assert_eq!(std::fs::read_link(files.join("var").join(name)).unwrap(), Path::new("shared").join(name));
+    }
+    assert_eq!(lab.be("default")["datasets"], serde_json::json!(["ROOT/default"]));
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
+    lab.bootenv(&["create", "-e", name, "another"]).ok();
+    assert_eq!(lab.be("another")["datasets"], serde_json::json!(["ROOT/another"]));
+    let kept = Print::of_copy(&lab.shared()).only(&names);
+    shared.assert_same(&kept, "what was there already is there again");
+    let at = lab.bootenv(&["mount", "another"]).ok().stdout;
+    assert_eq!(sh(&format!("cat '{}/var/log/journal/system.journal'", at.trim())), "entries\n");
+}
+
+#[test]
 fn logs_that_only_grow_by_their_flags_are_moved_too() {
     let lab = Lab::empty();
     let root =

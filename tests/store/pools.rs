@@ -373,6 +373,32 @@ fn bes_of_other_tools_are_listed_before_init_and_as_they_are() {
 }
 
 #[test]
+fn what_is_mounted_over_shared_directories_whatever_boots_stays() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let lab = Lab::empty();
+    let pool = lab.store().display().to_string();
+    sh(&format!("zfs create -o canmount=off {pool}/ROOT"));
+    lab.foreign("ROOT/debian", "rm -r var/spool; mkdir var/spool");
+    lab.leave_top();
+    sh(&format!(
+        "zfs create -u -o canmount=off -o mountpoint=/var {pool}/var; zfs create -u {pool}/var/log; \
+         zfs create -u -o canmount=noauto {pool}/var/mail; zfs create -u {pool}/var/spool; zfs create -u {pool}/var/spool/mqueue"
+    ));
+    let said = lab.bootenv(&["init"]).ok();
+    for (name, dataset) in [("log", "var/log"), ("spool", "var/spool")] {
+        let note = format!("/var/{name} of default stays: {pool}/{dataset} is mounted there, whatever boots");
+        assert!(said.stderr.contains(&note), "{note} is not in {}", said.stderr);
+    }
+    let files = lab.files("default");
+    assert!(files.join("var/log").is_dir() && !files.join("var/log").is_symlink());
+    assert!(files.join("var/spool").is_dir() && !files.join("var/spool").is_symlink());
+    assert!(files.join("var/mail").is_symlink(), "that is not mounted by itself");
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
+}
+
+#[test]
 fn a_be_whose_key_is_not_loaded() {
     if !only_on(Kind::Zfs, POOLS) {
         return;

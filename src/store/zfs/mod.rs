@@ -77,13 +77,16 @@ impl Zfs {
             home: OnceCell::new(),
             initialised: Cell::new(false),
             hostid: OnceCell::new(),
+            all: OnceCell::new(),
         };
-        store.must_hold(base)?;
         Ok(store)
     }
 
     /// Refuses the name of a dataset that is not there.
     pub fn must_hold(&self, dataset: &str) -> Result<()> {
+        if dataset == self.pool.name {
+            return Ok(());
+        }
         match self.lzc.exists(dataset)? {
             true => Ok(()),
             false => Err(Error::not_found(format!("there is no dataset {dataset}"))
@@ -150,7 +153,7 @@ impl Zfs {
     fn mount_one(&self, full: &str) -> Result<OwnedFd> {
         match zfs::detached(full, false) {
             // What is mounted already is read-only in a pool that is.
-            Err(e) if e.kind == Kind::Busy && self.pool.settings()?.readonly => zfs::detached(full, true),
+            Err(e) if e.kind == Kind::Busy && self.settings()?.readonly => zfs::detached(full, true),
             result => result,
         }
     }
@@ -224,13 +227,7 @@ impl Store for Zfs {
         let mounts = self.mounts(path)?;
         match &mounts[..] {
             [(root, _)] => Tree::below(root, path),
-            _ => {
-                let scratch = crate::altroot::own_dir()?.join(format!(".tree-{}", std::process::id()));
-                std::fs::create_dir_all(&scratch).doing_to("make", &scratch)?;
-                let whole = namespace::assemble(&mounts, &scratch);
-                let _ = std::fs::remove_dir(&scratch);
-                Tree::below(&whole?, path)
-            }
+            _ => Tree::below(&namespace::assemble(&mounts, &crate::altroot::own_dir()?)?, path),
         }
     }
 
@@ -393,6 +390,14 @@ impl Store for Zfs {
             made => made.map(|()| true),
         };
         self.mounts_with(path, make).map(drop)
+    }
+
+    fn drop_nested(&self, path: &str, place: &str) -> Result<()> {
+        self.drop_at(path, place)
+    }
+
+    fn always_mounts(&self, place: &str) -> Result<Option<String>> {
+        self.mounted_at(place)
     }
 
     fn shared_line(&self) -> String {
