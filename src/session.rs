@@ -213,7 +213,7 @@ impl Session {
     /// Refuses a plan that could not be finished, before anything is done.
     pub fn preflight(&self, plan: &Plan) -> Result<()> {
         let loader = self.loader()?;
-        preflight(&World { store: self.store(), loader: &*loader }, plan)
+        preflight(&World { store: self.store(), loader: &*loader }, plan).map(drop)
     }
 
     /// Runs a plan. The caller holds the lock.

@@ -11,7 +11,7 @@ mod systemd_boot;
 use crate::domain::{Asked, BeName, BootEnv, MenuState, NextBoot, Sight, kernel};
 use crate::error::{Error, Kind, Result};
 use crate::store::{About, Store};
-use kernels::{Copies, Kernels};
+use kernels::{Copies, Copy, Kernels};
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -57,6 +57,12 @@ impl Entry {
         };
         let entry = Entry { id: id.to_string(), path: path.to_string(), kernel, copies, arguments, title };
         Ok(Described { entry, problem })
+    }
+
+    /// Whether this and an entry that was described earlier are of the same copies, whose files nobody has written to in between.
+    pub fn is_the_same_files(&self, earlier: &Entry) -> bool {
+        let stamps = |entry: &Entry| entry.copies.iter().flat_map(Copies::all).map(Copy::is).collect::<Vec<_>>();
+        self == earlier && self.copies.is_some() && stamps(self) == stamps(earlier)
     }
 
     /// The kernel's path from the top of the store.

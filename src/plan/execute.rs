@@ -37,7 +37,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
     if !world.store.initialised() {
         world.store.make_home()?;
     }
-    preflight(world, plan)?;
+    let expected = preflight(world, plan)?;
     let home = world.store.home()?;
     match journal::write(&home, plan) {
         Err(e) if e.is_full() && frees_space(plan) => {
@@ -57,7 +57,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
             settle(world, step)?;
         }
         observer.before(step);
-        apply(world, plan, step, observer)?;
+        apply(world, plan, step, &expected, observer)?;
         observer.after(step);
         // A clone takes everything along to the disk, and nothing boots from facts.
         durable = matches!(step, Step::Clone { .. }) || (durable && matches!(step, Step::Facts { .. }));
@@ -94,11 +94,13 @@ fn frees_space(plan: &Plan) -> bool {
 }
 
 /// Refuses what is bound to fail half-way: files of a newer version would be left alone, and a name that something else
-/// has taken. Nothing has been written yet.
-pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
+/// has taken. Nothing has been written yet. Gives the menu entries to come, as far as there was need to look at them.
+pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<Vec<Entry>> {
     let store = world.store;
+    let mut expected = Vec::new();
     if world.loader.kernels().is_some() && plan.steps().any(Step::changes_entries) {
-        world.loader.room_for(&entries_to_come(world, plan)?)?;
+        expected = entries_to_come(world, plan)?;
+        world.loader.room_for(&expected)?;
     }
     let gone: Vec<&str> = plan.steps().filter_map(Step::destroys).collect();
     store.may_destroy(&gone)?;
@@ -123,7 +125,7 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(expected)
 }
 
 /// The menu entries that a plan puts, as far as it can be seen now what they will hold: what is copied in from elsewhere
@@ -173,7 +175,7 @@ pub(super) fn clear_up(world: &World<'_>, plan: &Plan, observer: &mut dyn Observ
     for step in &plan.remove {
         settle(world, step)?;
         observer.before(step);
-        apply(world, plan, step, observer)?;
+        apply(world, plan, step, &[], observer)?;
         observer.after(step);
     }
     Ok(())
@@ -195,7 +197,8 @@ pub(super) fn undo_all<'s>(world: &World<'_>, steps: impl DoubleEndedIterator<It
     steps.rev().try_for_each(|step| undo(world, step))
 }
 
-fn apply(world: &World<'_>, plan: &Plan, step: &Step, observer: &mut dyn Observer) -> Result<()> {
+/// `expected` are the menu entries that `preflight` has seen to come.
+fn apply(world: &World<'_>, plan: &Plan, step: &Step, expected: &[Entry], observer: &mut dyn Observer) -> Result<()> {
     let World { store, loader } = world;
     match step {
         Step::Layout => store.make_layout(),
@@ -257,7 +260,11 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, observer: &mut dyn Observe
             loader.replace(&lines.collect::<Result<Vec<_>>>()?)
         }
         Step::Entry { be, path, read, title, .. } => {
-            loader.put(&current(world, be, path, read.as_deref().unwrap_or(path), title, observer)?)
+            let entry = match of_untouched_clone(world, plan, path, expected)? {
+                Some(entry) => Entry { id: be.clone(), title: title.clone(), ..entry },
+                None => current(world, be, path, read.as_deref().unwrap_or(path), title, observer)?,
+            };
+            loader.put(&entry)
         }
         Step::EntryBeside { be, path, read, title } => {
             loader.put_beside(&current(world, be, path, read, title, observer)?)
@@ -313,6 +320,20 @@ pub(super) fn note_due(world: &World<'_>, asked: &Asked, observer: &mut dyn Obse
     if let Some(Err(e)) = entries.first().map(|entry| world.store.note_default(&entry.path)) {
         observer.note(&e.message);
     }
+}
+
+/// The menu entry of a new BE that its plan does nothing to but clone it: what its source has, if that had the same before. Looking
+/// there saves a mount where the source is mounted already.
+fn of_untouched_clone(world: &World<'_>, plan: &Plan, path: &str, expected: &[Entry]) -> Result<Option<Entry>> {
+    let [Step::Clone { from, to, .. }, rest @ ..] = &plan.add[..] else { return Ok(None) };
+    let touches = |step: &Step| !matches!(step, Step::Properties { .. } | Step::Facts { .. } | Step::Entry { .. });
+    let Some(before) = expected.iter().find(|entry| entry.path == path && path == to) else { return Ok(None) };
+    if rest.iter().any(touches) {
+        return Ok(None);
+    }
+    let Described { entry, problem } =
+        Entry::describe(world.store, world.loader, &before.id, path, from, before.title.clone())?;
+    Ok((problem.is_none() && entry.is_the_same_files(before)).then_some(entry))
 }
 
 /// The menu entry of a BE as it should be now. Where its own settings cannot be used, the arguments it had stay.

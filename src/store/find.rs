@@ -14,6 +14,13 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::rc::Rc;
 
+/// What a store can be named by.
+const NAMES: &str = if cfg!(feature = "zfs") {
+    "an image file, a block device, a directory on a mounted Btrfs, a pool, or a dataset of one"
+} else {
+    "an image file, a block device, or a directory on a mounted Btrfs"
+};
+
 /// A store that was found, and whether `/` is on it.
 pub struct Opened {
     /// The store.
@@ -48,7 +55,7 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
             }
             "zfs" => open_root(&mounts, &mount.source.to_string_lossy()),
             other => Err(Error::refused(format!("/ is on {other}, which has no boot environments"))
-                .hint("name a store: --store IMAGE, a block device, or a directory on a mounted Btrfs")),
+                .hint(format!("name a store with --store: {NAMES}"))),
         };
     };
     let meta = match std::fs::metadata(path) {
@@ -99,13 +106,13 @@ pub fn open(what: Option<&Path>) -> Result<Opened> {
         }
         if mount.fstype != "btrfs" {
             return Err(Error::refused(format!("{} is on {}, not on a Btrfs", path.display(), mount.fstype))
-                .hint("name an image file, a block device, or a directory on a mounted Btrfs"));
+                .hint(format!("name {NAMES}")));
         }
         let mount = mount.clone();
         return open_device(mounts, &path.display().to_string(), &mount);
     }
     Err(Error::refused(format!("{} is no image file, block device or directory", path.display()))
-        .hint("name an image file, a block device, or a directory on a mounted Btrfs"))
+        .hint(format!("name {NAMES}")))
 }
 
 /// Whether somebody has mounted the filesystem on this device read-only. Another mount of ours would make it writable.

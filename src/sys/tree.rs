@@ -20,7 +20,18 @@ const LARGEST: u64 = 16 << 20;
 pub struct Tree {
     fd: OwnedFd,
     shown: String,
-    fat: bool,
+    keeps: Keeps,
+}
+
+/// What makes a file durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    /// fsync(2) of it.
+    EachFile,
+    /// A FAT: syncfs(2).
+    Everything,
+    /// As `EachFile`, and each commit of the filesystem takes along all data that was written before it.
+    InGroups,
 }
 
 /// A path through `/proc` to an open tree. It leads nowhere once the tree is closed, hence the lifetime.
@@ -53,7 +64,7 @@ impl AsRef<Path> for ProcPath<'_> {
 impl Tree {
     /// Wraps a directory's descriptor. `shown` is what error messages call it.
     pub fn new(fd: OwnedFd, shown: impl Into<String>) -> Self {
-        Tree { fd, shown: shown.into(), fat: false }
+        Tree { fd, shown: shown.into(), keeps: Keeps::EachFile }
     }
 
     /// Opens a directory of the running system.
@@ -66,7 +77,13 @@ impl Tree {
     /// The same tree, known to be a FAT filesystem: there an fsync does not reach the allocation table (measured on Linux
     /// 6.12: after a reset the file had its size and no clusters), so whole filesystems are synced.
     pub fn on_fat(mut self) -> Self {
-        self.fat = true;
+        self.keeps = Keeps::Everything;
+        self
+    }
+
+    /// The same tree, known to be on ZFS: what is written belongs to a transaction group, and no later one is on disk before it.
+    pub fn on_zfs(mut self) -> Self {
+        self.keeps = Keeps::InGroups;
         self
     }
 
@@ -255,7 +272,7 @@ impl Tree {
 
     /// The same without the second sync: the new text is there after the filesystem's next commit.
     pub fn write_for_next_commit(&self, path: &str, bytes: &[u8], mode: u32) -> Result<()> {
-        self.put(path, mode, |mut file| file.write_all(bytes)).map(drop)
+        self.put(path, mode, self.keeps != Keeps::InGroups, |mut file| file.write_all(bytes)).map(drop)
     }
 
     /// The same, with a function that writes the file.
@@ -265,7 +282,7 @@ impl Tree {
         mode: u32,
         fill: impl FnOnce(&std::fs::File) -> std::io::Result<()>,
     ) -> Result<()> {
-        let dir = self.put(path, mode, fill)?;
+        let dir = self.put(path, mode, true, fill)?;
         let open =
             || rustix::fs::openat(&dir, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
         open()
@@ -274,15 +291,21 @@ impl Tree {
             .doing(format_args!("cannot write {}", self.name(path)))
     }
 
-    /// Writes a file beside, syncs it and renames it over. Returns the directory it is in.
-    fn put(&self, path: &str, mode: u32, fill: impl FnOnce(&std::fs::File) -> std::io::Result<()>) -> Result<OwnedFd> {
+    /// Writes a file beside, syncs it if that is wanted, and renames it over. Returns the directory it is in.
+    fn put(
+        &self,
+        path: &str,
+        mode: u32,
+        sync: bool,
+        fill: impl FnOnce(&std::fs::File) -> std::io::Result<()>,
+    ) -> Result<OwnedFd> {
         let what = || format!("cannot write {}", self.name(path));
         let (dir, leaf) = self.parent(path).doing(what())?;
         let beside = format!("{leaf}.new");
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&dir, &beside, flags, Mode::from_raw_mode(mode)).doing(what())?;
         let file = std::fs::File::from(fd);
-        let written = fill(&file).and_then(|()| self.settle(&file));
+        let written = fill(&file).and_then(|()| if sync { self.settle(&file) } else { Ok(()) });
         if let Err(e) = written {
             let _ = rustix::fs::unlinkat(&dir, &beside, AtFlags::empty());
             return Err(e).doing(what());
@@ -293,7 +316,10 @@ impl Tree {
 
     /// Makes a file or directory durable.
     fn settle(&self, file: &std::fs::File) -> std::io::Result<()> {
-        if self.fat { Ok(rustix::fs::syncfs(file)?) } else { file.sync_all() }
+        match self.keeps {
+            Keeps::Everything => Ok(rustix::fs::syncfs(file)?),
+            Keeps::EachFile | Keeps::InGroups => file.sync_all(),
+        }
     }
 
     /// Makes everything on the filesystem durable: what was removed stays removed after a power cut.

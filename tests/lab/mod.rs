@@ -247,8 +247,7 @@ impl Lab {
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let backend = Box::new(pool::Pool::on(dir.path(), disk));
         let lab = Lab { backend, image: disk.to_path_buf(), dir, loader: Loader::SystemdBoot };
-        let root = lab.root("");
-        lab.init(&root, &["--loader", lab.loader.name()]).ok();
+        lab.init(&root::kept(), &["--loader", lab.loader.name()]).ok();
         lab
     }
 
@@ -271,7 +270,7 @@ impl Lab {
     pub fn made(loader: Loader, script: &str) -> Lab {
         let mut lab = Lab::empty();
         lab.loader = loader;
-        let root = lab.root(script);
+        let root = if script.is_empty() { root::kept() } else { lab.root(script) };
         lab.init(&root, &["--loader", lab.loader.name()]).ok();
         lab
     }

@@ -3,11 +3,12 @@
 //!
 //! A dataset that is mounted is busy, so nothing is mounted while bootenv works on the pool.
 
-use super::{Backend, Kind, mountpoint, root, run, table, try_sh};
+use super::{Backend, Kind, Ran, mountpoint, root, run, table, try_sh};
 use bootenv::sys::zfs::{Limits, List, Lzc, Value};
 use nix::mount::{MsFlags, mount};
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Everything in a pool, with some properties.
@@ -48,7 +49,8 @@ impl Pool {
     /// Makes an empty one on a sparse file.
     pub fn new(dir: &Path, size: &str) -> Pool {
         let file = dir.join("pool");
-        run("truncate", &["-s", size, file.to_str().unwrap()]);
+        let mib: u64 = size.strip_suffix('M').unwrap().parse().unwrap();
+        std::fs::File::create(&file).unwrap().set_len(mib << 20).unwrap();
         Pool::on(dir, &file)
     }
 
@@ -263,16 +265,14 @@ impl Backend for Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if try_sh(&format!("zpool list {}", self.name)).status != 0 {
-            return;
-        }
+        let destroy = || Ran::from(Command::new("zpool").args(["destroy", "-f", &self.name]).output().unwrap());
         // What another thread has forked may still hold a mount.
         for _ in 0..20 {
-            if try_sh(&format!("zpool destroy -f {}", self.name)).status == 0 {
+            if !bootenv::sys::zfs::Pool::is_imported(&self.name) || destroy().status == 0 {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(250));
         }
-        eprintln!("the pool {} is left: {}", self.name, try_sh(&format!("zpool destroy -f {}", self.name)).stderr);
+        eprintln!("the pool {} is left: {}", self.name, destroy().stderr);
     }
 }

@@ -2,11 +2,17 @@
 
 use super::{run, sh};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Makes it, as a copy of one that is made once and kept: in an emulated machine each of its commands takes as long as the copy.
-/// The kernels in `/boot` are no kernels: nothing boots this root; the machine lane boots real ones.
+/// Makes it, as a copy of `kept`.
 pub fn small(at: &Path) {
+    std::fs::create_dir_all(at).unwrap();
+    run("cp", &["-a", kept().join(".").to_str().unwrap(), at.to_str().unwrap()]);
+}
+
+/// One that is made once, for whoever only reads it: in an emulated machine each of its commands takes long.
+/// The kernels in `/boot` are no kernels: nothing boots this root; the machine lane boots real ones.
+pub fn kept() -> PathBuf {
     let mut hasher = DefaultHasher::new();
     SCRIPT.hash(&mut hasher);
     let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("small-root-{:x}", hasher.finish()));
@@ -17,8 +23,7 @@ pub fn small(at: &Path) {
         // Another thread may have been faster.
         let _ = std::fs::rename(&root, &kept);
     }
-    std::fs::create_dir_all(at).unwrap();
-    run("cp", &["-a", kept.join(".").to_str().unwrap(), at.to_str().unwrap()]);
+    kept
 }
 
 const SCRIPT: &str = r#"

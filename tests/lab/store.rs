@@ -1,6 +1,6 @@
 //! What the tests have to know about where a store keeps things (DESIGN, section 3), so that the cases themselves need not.
 
-use super::{Kind, Lab, Loader, Print, kind, sh};
+use super::{Kind, Lab, Loader, Print, kind, run, sh};
 use std::path::{Path, PathBuf};
 
 /// An entry of the boot menu, as the boot loader reads it.
@@ -169,7 +169,7 @@ impl Lab {
         if self.loader == Loader::SystemdBoot {
             return self.asked_of_systemd_boot(variable);
         }
-        let list = sh(&format!("grub-editenv '{}' list", self.grubenv().display()));
+        let list = run("grub-editenv", &[self.grubenv().to_str().unwrap(), "list"]);
         let value = list.lines().find_map(|l| l.strip_prefix(&format!("bootenv_{variable}=")))?.to_string();
         (!value.is_empty()).then_some(value)
     }
