@@ -211,7 +211,7 @@ pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv], about:
     let asked = loader.asked();
     let entries = match about {
         About::All => loader.entries(),
-        About::List | About::There(_) => named(loader, asked.as_ref().ok(), None),
+        About::List { .. } | About::There(_) => named(loader, asked.as_ref().ok(), None),
         About::One(be) => named(loader, asked.as_ref().ok(), be.map(BeName::as_str)),
     };
     let entries = entries.unwrap_or_else(|e| {

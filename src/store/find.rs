@@ -1,5 +1,7 @@
 //! Finding the store: what `/` is on, a mounted Btrfs, a block device, an image file, a pool or a dataset.
 
+#[cfg(feature = "zfs")]
+use super::SHARED;
 use super::btrfs::Btrfs;
 #[cfg(feature = "zfs")]
 use super::zfs::Zfs;
@@ -158,6 +160,13 @@ fn open_dataset(mounts: &[Mount], dataset: &str, name: &str) -> Result<Opened> {
     let base = Zfs::base_of(dataset);
     let store = Zfs::open(base, name)?;
     store.must_hold(dataset)?;
+    if let Some((holder, part)) = base.rsplit_once('/')
+        && [SHARED, HOME].contains(&part)
+        && Zfs::is_around(holder)?
+    {
+        return Err(Error::refused(format!("{base} is a part of the store {holder}, and no store of its own"))
+            .hint(format!("name the store: --store {holder}")));
+    }
     let root = mount_of(mounts, Path::new("/"))?;
     let is_root = root.fstype == "zfs" && Zfs::base_of_root(&root.source.to_string_lossy())? == base;
     Ok(Opened { store: Rc::new(store), is_root })

@@ -27,8 +27,12 @@ pub const HOME: &str = "BOOTENV";
 pub enum About<'a> {
     /// Everything.
     All,
-    /// All facts, and of the menu only what decides on the next boot.
-    List,
+    /// All facts, and of the menu only what decides on the next boot. Snapshots, and what BEs come from, only if they are asked
+    /// for.
+    List {
+        /// Whether they are.
+        snapshots: bool,
+    },
     /// What concerns one BE and its snapshots, or none.
     One(Option<&'a BeName>),
     /// Which of these are there, and what runs: others may be missing, and of these everything but their places, identities
@@ -40,7 +44,7 @@ impl About<'_> {
     /// Whether this BE's facts are wanted.
     pub fn wants(&self, be: &str) -> bool {
         match self {
-            About::All | About::List => true,
+            About::All | About::List { .. } => true,
             About::One(name) => name.is_some_and(|n| n.as_str() == be),
             About::There(_) => false,
         }

@@ -271,6 +271,26 @@ fn a_name_that_is_a_file_and_a_pool_is_refused() {
 }
 
 #[test]
+fn what_a_store_keeps_is_no_store_and_two_pools_are_two() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let (lab, other) = (Lab::new(), Lab::new());
+    lab.leave_top();
+    let before = other.print();
+    other.leave_top();
+    let root = lab.root("").display().to_string();
+    for part in ["SHARED", "BOOTENV"] {
+        for args in [&["list"][..], &["init"], &["init", "--from", &root]] {
+            on(&lab.store().join(part), args).refused(3, &[part, &lab.store().display().to_string()]);
+        }
+    }
+    lab.bootenv(&["create", "-a", "blue"]).ok();
+    assert_eq!((lab.names().len(), other.names().len()), (2, 1));
+    before.assert_same(&other.print(), "the other pool has changed");
+}
+
+#[test]
 fn a_pool_imported_read_only_can_be_looked_at() {
     if !only_on(Kind::Zfs, POOLS) {
         return;

@@ -158,7 +158,7 @@ impl<'a> Reader<'a> {
         let home = store.home()?;
         let mut attention = Vec::new();
         let facts = match about {
-            About::All | About::List => all_facts(store, &home, &mut attention)?,
+            About::All | About::List { .. } => all_facts(store, &home, &mut attention)?,
             About::One(_) | About::There(_) => Vec::new(),
         };
         let all = subvolumes(store)?;
@@ -313,7 +313,7 @@ impl<'a> Reader<'a> {
     /// The facts of a BE or of a snapshot of it, if they are wanted.
     fn facts_of(&mut self, be: &str, identity: Uuid) -> Facts {
         match self.about {
-            About::All | About::List => {
+            About::All | About::List { .. } => {
                 let at = self.facts.binary_search_by_key(&identity, |(i, _)| *i);
                 at.map_or_else(|_| Facts::default(), |at| std::mem::take(&mut self.facts[at].1))
             }

@@ -195,7 +195,8 @@ impl Store for Zfs {
     fn contents(&self, about: About<'_>) -> Result<Contents> {
         match about {
             About::There(wanted) => read::there(self, wanted),
-            About::All | About::List | About::One(_) => read::contents(self),
+            About::List { snapshots } => read::contents(self, snapshots),
+            About::All | About::One(_) => read::contents(self, true),
         }
     }
 

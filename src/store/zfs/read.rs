@@ -1,7 +1,7 @@
 //! Reading a pool: everything below `ROOT`, or a few BEs.
 
 use super::destroy::inside;
-use super::space::Space;
+use super::space::{self, Space};
 use super::{DESCRIPTION, OWN_SNAPSHOT, REST, USER, VERSION, Zfs};
 use crate::domain::{BeName, BootEnv, FORMAT, Facts, SnapName, Snapshot, Target};
 use crate::error::Result;
@@ -110,12 +110,17 @@ fn always_mounted(all: &[Dataset], be: &str) -> Vec<String> {
     all.iter().filter(on).filter_map(told).collect()
 }
 
-/// Everything that goes into the list.
-pub(super) fn contents(store: &Zfs) -> Result<Contents> {
+/// Everything that goes into the list, with snapshots or without.
+pub(super) fn contents(store: &Zfs, snapshots: bool) -> Result<Contents> {
     let root = store.full(ROOT);
     let mut attention = Vec::new();
-    // Also what nobody asked to see decides on what destroying a BE would free.
-    let mut all = store.libzfs()?.below(&root, true, &USER)?;
+    let mut all = store.libzfs()?.below(&root, snapshots, &USER)?;
+    if !snapshots {
+        // Some decide on what destroying a BE would free.
+        for dataset in space::wanting_snapshots(&all) {
+            all.extend(store.libzfs()?.snapshots(&dataset)?);
+        }
+    }
     let adopted = adopted(store, &mut attention);
     for path in adopted.values() {
         let full = store.full(path);
@@ -180,7 +185,7 @@ pub(super) fn contents(store: &Zfs) -> Result<Contents> {
             (Err(e), _) => attention.push(e.message),
         }
     }
-    let mut snapshots: Vec<&Dataset> = all.iter().filter(|d| d.kind == Kind::Snapshot).collect();
+    let mut snapshots: Vec<&Dataset> = all.iter().filter(|d| snapshots && d.kind == Kind::Snapshot).collect();
     snapshots.sort_by_key(|s| s.createtxg);
     let places: HashMap<String, usize> =
         bes.iter().enumerate().map(|(at, (_, be))| (store.full(&be.path), at)).collect();

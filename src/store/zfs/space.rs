@@ -11,11 +11,30 @@ use crate::sys::zfs::Dataset;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
+/// Those of `all`, filesystems without snapshots, whose snapshots have to be read to say what BEs hold: others came from them, and
+/// either they hold something of their own or the newest is not one that was cloned.
+pub(super) fn wanting_snapshots(all: &[Dataset]) -> Vec<String> {
+    let origins: BTreeSet<&str> = all.iter().filter_map(|d| d.origin.as_deref()).collect();
+    let sources: BTreeSet<&str> = origins.iter().filter_map(|o| o.split('@').next()).collect();
+    let told = |d: &Dataset| d.used_by_snapshots == 0 && d.newest.as_deref().is_some_and(|n| origins.contains(n));
+    let wanting = all.iter().filter(|d| sources.contains(d.name.as_str()) && !told(d));
+    wanting.map(|d| d.name.clone()).collect()
+}
+
+/// What of a dataset stays, because something was cloned from it.
+enum Stays {
+    Nothing,
+    /// Everything up to its newest snapshot.
+    UpToTheNewest,
+    /// Everything up to one of its snapshots.
+    UpTo(usize),
+}
+
 /// Datasets and snapshots as they depend on each other.
 pub(super) struct Space<'a> {
     store: &'a Zfs,
     datasets: BTreeMap<&'a str, &'a Dataset>,
-    /// Of each dataset, oldest first.
+    /// Of each dataset, oldest first. Those that hold nothing of their own may be missing, see `wanting_snapshots`.
     snapshots: HashMap<&'a str, Vec<&'a Dataset>>,
     clones: HashMap<&'a str, Vec<&'a str>>,
     /// What the datasets right below one use.
@@ -65,16 +84,23 @@ impl<'a> Space<'a> {
         let goes = |name: &str| datasets.iter().any(|full| inside(full, name));
         let none = Vec::new();
         let of = |name: &str| self.snapshots.get(name).unwrap_or(&none);
-        let stays = |snapshot: &Dataset| {
-            self.clones.get(snapshot.name.as_str()).is_some_and(|clones| clones.iter().any(|c| !goes(c)))
+        let is_cloned =
+            |snapshot: &str| self.clones.get(snapshot).is_some_and(|clones| clones.iter().any(|c| !goes(c)));
+        let stays = |dataset: &Dataset| {
+            let of = of(&dataset.name);
+            match (of.iter().rposition(|s| is_cloned(&s.name)), &dataset.newest) {
+                (Some(at), _) if at + 1 == of.len() => Stays::UpToTheNewest,
+                (Some(at), _) => Stays::UpTo(at),
+                (None, Some(newest)) if of.is_empty() && is_cloned(newest) => Stays::UpToTheNewest,
+                (None, _) => Stays::Nothing,
+            }
         };
-        // The last snapshot that goes to another dataset.
-        let kept = |name: &str| of(name).iter().rposition(|s| stays(s));
         let mut total = 0;
         let mut gone: BTreeMap<&str, BTreeSet<usize>> = BTreeMap::new();
         let mut forget = |snapshot: &str| {
             let Some((dataset, _)) = snapshot.split_once('@') else { return };
-            let (Some((dataset, of)), kept) = (self.snapshots.get_key_value(dataset), kept(dataset)) else { return };
+            let Some((dataset, of)) = self.snapshots.get_key_value(dataset) else { return };
+            let kept = of.iter().rposition(|s| is_cloned(&s.name));
             if let Some(at) =
                 of.iter().position(|s| s.name == snapshot).filter(|at| !goes(dataset) || kept >= Some(*at))
             {
@@ -83,10 +109,13 @@ impl<'a> Space<'a> {
         };
         for dataset in datasets.iter().flat_map(|full| self.subtree(full)) {
             let name = dataset.name.as_str();
-            total += match (kept(name), of(name)) {
-                (None, _) => dataset.used - self.below.get(name).copied().unwrap_or(0).min(dataset.used),
-                (Some(at), of) if at + 1 == of.len() => dataset.written,
-                (Some(at), of) => self.store.written(name, &of[at].name)? + self.range(&of[at + 1..])?,
+            total += match stays(dataset) {
+                Stays::Nothing => dataset.used - self.below.get(name).copied().unwrap_or(0).min(dataset.used),
+                Stays::UpToTheNewest => dataset.written,
+                Stays::UpTo(at) => {
+                    let of = of(name);
+                    self.store.written(name, &of[at].name)? + self.range(&of[at + 1..])?
+                }
             };
             if let Some(origin) = &dataset.origin
                 && origin.split_once('@').is_some_and(|(_, name)| name.starts_with(OWN_SNAPSHOT))

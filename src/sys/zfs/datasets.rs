@@ -31,6 +31,10 @@ pub struct Dataset {
     pub origin: Option<String>,
     /// Bytes that would be free without it; of a dataset with all below it, snapshots included.
     pub used: u64,
+    /// Bytes that would be free without all its snapshots; of a snapshot, nothing.
+    pub used_by_snapshots: u64,
+    /// Its newest snapshot, named in full; of a snapshot, the one before it.
+    pub newest: Option<String>,
     /// Bytes that it refers to and the snapshot before it, or its origin, does not.
     pub written: u64,
     /// Filesystems only.

@@ -41,6 +41,7 @@ struct Properties {
     creation: c_int,
     used: c_int,
     written: c_int,
+    used_by_snapshots: c_int,
     origin: c_int,
     canmount: c_int,
     mountpoint: c_int,
@@ -72,6 +73,7 @@ impl Libzfs {
             creation: of(c"creation"),
             used: of(c"used"),
             written: of(c"written"),
+            used_by_snapshots: of(c"usedbysnapshots"),
             origin: of(c"origin"),
             canmount: of(c"canmount"),
             mountpoint: of(c"mountpoint"),
@@ -91,6 +93,14 @@ impl Libzfs {
         };
         found.sort_by_cached_key(key);
         Ok(found)
+    }
+
+    /// The snapshots of one dataset, oldest first.
+    pub fn snapshots(&self, name: &str) -> Result<Vec<Dataset>> {
+        let mut walk = Walk { libzfs: self, user: Vec::new(), snapshots: true, found: Vec::new() };
+        self.with(name, |handle| walk.iterate(handle, false))??;
+        walk.found.sort_by_key(|d| d.createtxg);
+        Ok(walk.found)
     }
 
     /// The dataset or snapshot `name`, with these user properties, if it is there.
@@ -201,17 +211,19 @@ impl Walk<'_> {
         let dataset = self.read(handle)?;
         let goes_on = dataset.kind != Kind::Snapshot;
         self.found.push(dataset);
-        if !goes_on {
-            return Ok(());
-        }
+        if goes_on { self.iterate(handle, true) } else { Ok(()) }
+    }
+
+    /// Reads the snapshots of an open dataset, if they are wanted, and what is below it, if that is.
+    fn iterate(&mut self, handle: Handle, below: bool) -> Result<()> {
+        let (library, snapshots) = (self.libzfs.library, self.snapshots);
         let mut each = Called { walk: self, result: Ok(()) };
-        let (library, data) = (each.walk.libzfs.library, (&raw mut each).cast::<c_void>());
+        let data = (&raw mut each).cast::<c_void>();
         // SAFETY: an open dataset; `one_more` is handed `data`, which is `each` and lives through both calls, and is used by
         // nobody else meanwhile.
         let status = unsafe {
-            let snapshots = (*data.cast::<Called<'_, '_>>()).walk.snapshots;
             match if snapshots { (library.zfs_iter_snapshots)(handle, 0, one_more, data, 0, 0) } else { 0 } {
-                0 => (library.zfs_iter_filesystems)(handle, one_more, data),
+                0 if below => (library.zfs_iter_filesystems)(handle, one_more, data),
                 status => status,
             }
         };
@@ -259,6 +271,8 @@ impl Walk<'_> {
                 origin: if filesystem || kind == Kind::Volume { words(of.origin) } else { None },
                 used: number(of.used),
                 written: number(of.written),
+                used_by_snapshots: if kind == Kind::Snapshot { 0 } else { number(of.used_by_snapshots) },
+                newest: all.list(c"prevsnap").and_then(|set| set.text(c"value")),
                 canmount: if filesystem { Canmount::from_number(number(of.canmount)) } else { None },
                 mountpoint: if filesystem { words(of.mountpoint) } else { None },
                 // Not by `zfs_prop_get_int`, which would tell how it is mounted.

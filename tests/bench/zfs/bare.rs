@@ -41,7 +41,7 @@ fn clone(lzc: &Lzc, source: &str, new: &str) -> Result<()> {
 /// The same, with a file of a journal's size that is written before and removed after, as bootenv does it, in the dataset `home`.
 fn journalled(home: &str, source: &str, new: &str) -> Result<()> {
     let lzc = Lzc::open()?;
-    let home = Tree::below(&detached(home, false)?, "home")?;
+    let home = Tree::below(&detached(home, false)?, "home")?.on_zfs();
     home.write_for_next_commit("bench", &[b'x'; 400], 0o600)?;
     clone(&lzc, source, new)?;
     home.remove("bench")
