@@ -145,7 +145,8 @@ pub fn skipped(why: &str) {
     use std::io::Write;
     let current = std::thread::current();
     // Threads are named after the cases they run. Not println!, which is kept from sight while a test passes.
-    let _ = writeln!(std::io::stdout(), "skipped: {}: {why}", current.name().unwrap_or("?"));
+    // On a line of its own, also behind the name of the case, which one thread alone prints first.
+    let _ = writeln!(std::io::stdout(), "\nskipped: {}: {why}", current.name().unwrap_or("?"));
 }
 
 /// What is different from store to store.

@@ -7,6 +7,8 @@ use std::fmt::Write;
 #[derive(Default)]
 pub struct Outcomes {
     cases: BTreeMap<String, (&'static str, String)>,
+    /// The case whose end comes in a line of its own.
+    running: Option<String>,
 }
 
 impl Outcomes {
@@ -16,19 +18,35 @@ impl Outcomes {
         outcomes
     }
 
-    /// Reads a line. With several threads they come in any order: a case that is skipped says so in a line with its name,
-    /// before it ends well.
+    /// Reads a line. A case that is skipped says so in a line with its name, before it ends well. With several threads lines come in
+    /// any order; with one, a case is named when it begins, and its end comes behind whatever it has printed.
     pub fn read(&mut self, line: &str) {
+        let end_of =
+            |said: &str| ["ok", "FAILED", "ignored"].into_iter().find(|end| said.split(',').next() == Some(end));
         if let Some((name, why)) = line.strip_prefix("skipped: ").and_then(|l| l.split_once(": ")) {
             self.cases.insert(name.to_string(), ("skipped", why.to_string()));
         } else if let Some((name, said)) = line.strip_prefix("test ").and_then(|l| l.split_once(" ... ")) {
-            let ends = ["ok", "FAILED", "ignored"];
-            let end = ends.into_iter().find(|end| said.split(',').next() == Some(end));
-            match (end, self.cases.get(name)) {
-                (None, _) | (Some("ok"), Some(_)) => {}
-                (Some(end), _) => drop(self.cases.insert(name.to_string(), (end, String::new()))),
+            match end_of(said) {
+                Some(end) => self.ended(name.to_string(), end),
+                None => self.running = Some(name.to_string()),
             }
+        } else if let Some(end) = end_of(line)
+            && let Some(name) = self.running.take()
+        {
+            self.ended(name, end);
         }
+    }
+
+    fn ended(&mut self, name: String, end: &'static str) {
+        if end != "ok" || !self.cases.contains_key(&name) {
+            self.cases.insert(name, (end, String::new()));
+        }
+    }
+
+    /// The cases of both.
+    pub fn and(mut self, other: Outcomes) -> Outcomes {
+        self.cases.extend(other.cases);
+        self
     }
 }
 
@@ -76,6 +94,15 @@ fn a_line_for_every_case_and_a_column_for_each_store() {
                     on Btrfs: 2 ok, 1 skipped, 1 ignored, 0 FAILED, 0 missing\n\
                     on ZFS: 2 ok, 1 skipped, 1 ignored, 0 FAILED, 0 missing\n";
     assert_eq!((text.as_str(), whole), (expected, true));
+}
+
+#[test]
+fn one_thread_names_a_case_before_it_prints() {
+    let text = "test a ... \nskipped: a: no pool\nok\ntest b ... said by b\nok\ntest c ... ok\ntest d ... hm\nFAILED\ntest e ... \n";
+    let (text, whole) = table(&Outcomes::of(text), &Outcomes::of("test e ... ok").and(Outcomes::of("test a ... ok")));
+    let on_btrfs: Vec<Option<&str>> = text.lines().skip(1).map(|l| l.split_whitespace().nth(1)).take(5).collect();
+    assert_eq!(on_btrfs, ["skipped", "ok", "ok", "FAILED", "missing"].map(Some));
+    assert!(!whole);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The zfs lane: the store lane's test program on real OpenZFS, in machines that QEMU boots without firmware. Arguments
 //! go to that program: `cargo test --test zfs -- create` runs the cases that have "create" in their name.
 //!
-//! An emulated machine has use for one processor only, so two of them share the cases. At the end a table says what became of every
+//! An emulated machine has use for one processor only, so two of them share the cases, or as many as `BOOTENV_TEST_MACHINES` says. At the end a table says what became of every
 //! case here and, by the same program, on the host's Btrfs.
 //!
 //! The machines' roots are thrown away; pools go onto `/dev/disk/by-id/virtio-scratch0` and `1`, or into files.
@@ -45,7 +45,10 @@ zpool destroy smoke
 "#;
 
 /// How many machines share the cases.
-const MACHINES: usize = 2;
+fn machines() -> usize {
+    let wanted = std::env::var("BOOTENV_TEST_MACHINES").ok().and_then(|n| n.parse().ok());
+    wanted.unwrap_or(2).max(1)
+}
 
 fn main() -> ExitCode {
     let program = openzfs::program("store");
@@ -57,19 +60,13 @@ fn main() -> ExitCode {
 /// Whether everything passed.
 fn lane(parts: &Parts, program: &Path) -> bool {
     let cases = cases(program);
-    let shares: Vec<Vec<String>> =
-        (0..MACHINES.min(cases.len())).map(|n| cases.iter().skip(n).step_by(MACHINES).cloned().collect()).collect();
-    let outcomes = Mutex::new(Outcomes::default());
+    let count = machines().min(cases.len());
+    let shares: Vec<Vec<String>> = (0..count).map(|n| cases.iter().skip(n).step_by(count).cloned().collect()).collect();
+    let outcomes: Vec<Mutex<Outcomes>> = shares.iter().map(|_| Mutex::default()).collect();
     let (btrfs, beside, passed) = std::thread::scope(|scope| {
-        let machines: Vec<_> = shares
-            .iter()
-            .enumerate()
-            .map(|(n, share)| {
-                scope.spawn({
-                    let outcomes = &outcomes;
-                    move || machine(parts, program, n, share, outcomes)
-                })
-            })
+        let of_machines = shares.iter().zip(&outcomes).enumerate();
+        let machines: Vec<_> = of_machines
+            .map(|(n, (share, outcomes))| scope.spawn(move || machine(parts, program, n, share, outcomes)))
             .collect();
         // Run anew rather than taken from the store lane, so that the table is about one program and the same cases, also where
         // this lane is run alone or on some of them.
@@ -78,7 +75,9 @@ fn lane(parts: &Parts, program: &Path) -> bool {
         let passed: Vec<bool> = machines.into_iter().map(|m| m.join().unwrap_or(false)).collect();
         (btrfs, beside, passed.into_iter().all(|passed| passed))
     });
-    let (table, whole) = table::table(&btrfs, &outcomes.into_inner().unwrap());
+    let of_machine = |outcomes: Mutex<Outcomes>| outcomes.into_inner().unwrap_or_default();
+    let zfs = outcomes.into_iter().map(of_machine).fold(Outcomes::default(), Outcomes::and);
+    let (table, whole) = table::table(&btrfs, &zfs);
     println!("\n{table}");
     beside && passed && whole
 }
@@ -94,7 +93,9 @@ fn machine(parts: &Parts, program: &Path, n: usize, cases: &[String], outcomes: 
     if smoke != 0 {
         return false;
     }
-    let arguments: Vec<String> = flags().into_iter().chain(["--exact".into()]).chain(cases.iter().cloned()).collect();
+    // One case at a time: an emulated processor forgets all that it knows of a process when it turns to another.
+    let given = [&["--test-threads=1".to_string(), "--exact".to_string()], cases].concat();
+    let arguments: Vec<String> = flags().into_iter().chain(given).collect();
     let status = machine.follow(&openzfs::command(program, "zfs", &arguments), 3 * HOUR, |line| {
         outcomes.lock().unwrap().read(line);
         println!("{line}");
@@ -106,7 +107,12 @@ fn machine(parts: &Parts, program: &Path, n: usize, cases: &[String], outcomes: 
 /// The same cases by the same program on this host, and whether it passed.
 fn on_btrfs(program: &Path) -> (Outcomes, bool) {
     let mut command = Command::new(program);
-    command.args(flags()).args(filters()).env("BOOTENV_TEST_STORE", "btrfs").current_dir(MANIFEST);
+    command
+        .arg("--test-threads=2")
+        .args(flags())
+        .args(filters())
+        .env("BOOTENV_TEST_STORE", "btrfs")
+        .current_dir(MANIFEST);
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
@@ -126,11 +132,7 @@ fn filters() -> Vec<String> {
     std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect()
 }
 
-/// One case waits for its disk while another runs.
+/// How many threads there are is this lane's business.
 fn flags() -> Vec<String> {
-    let mut flags: Vec<String> = std::env::args().skip(1).filter(|a| a.starts_with('-')).collect();
-    if !flags.iter().any(|a| a.starts_with("--test-threads")) {
-        flags.push("--test-threads=2".into());
-    }
-    flags
+    std::env::args().skip(1).filter(|a| a.starts_with('-') && !a.starts_with("--test-threads")).collect()
 }
