@@ -38,7 +38,7 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
     let was = inventory.map(|i| i.next.asked.clone()).unwrap_or_default();
     let entry = Step::Entry { be: name.to_string(), path: path.clone(), read: None, title, fresh: true };
     let mut add = vec![Step::Layout, Step::Loader];
-    let mut notes = Vec::new();
+    let (mut notes, mut found_entry) = (Vec::new(), None);
     match &request.origin {
         Origin::Tree(from) => add.push(Step::Import { from: from.clone(), to: path.clone() }),
         Origin::Found(found) => {
@@ -50,7 +50,8 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
                 add.push(Step::Adopt { be: adopted.to_string(), path: found.clone() });
             }
             if unknown || there.is_some() {
-                add.push(Step::Entry {
+                // Once the store knows what all its roots boot with.
+                found_entry = Some(Step::Entry {
                     be: adopted.to_string(),
                     path: found.clone(),
                     read: None,
@@ -64,6 +65,7 @@ pub fn init(inventory: Option<&Inventory>, request: &Init) -> Result<Plan> {
     }
     add.extend(super::told(&path, facts));
     add.push(Step::Share { path: path.clone(), be: name.to_string() });
+    add.extend(found_entry);
     let activate = was.default.is_none() || matches!(request.origin, Origin::Found(_));
     let to = Asked { default: Some(name.to_string()), once: None, previous: was.default.clone() };
     let mut plan = match activate {

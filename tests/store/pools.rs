@@ -1,12 +1,12 @@
-//! What people expect of a pool, and pools that are in no good state. For the zfs lane.
+//! What people expect of a pool. For the zfs lane.
 
 use crate::lab::{Kind, Lab, Print, Ran, on, only_on, sh};
 
 /// Why these cases run on pools alone.
-const POOLS: &str = "pools only";
+pub const POOLS: &str = "pools only";
 
 /// A property of a dataset, and where it comes from.
-fn get(lab: &Lab, path: &str, property: &str) -> String {
+pub fn get(lab: &Lab, path: &str, property: &str) -> String {
     let name = format!("{}/{path}", lab.store().display());
     sh(&format!("zfs get -Hpo value,source {property} '{name}'")).trim().replace('\t', " ")
 }
@@ -79,7 +79,7 @@ fn a_rollback_keeps_what_is_set_on_a_be() {
 }
 
 /// `list -s` without the times: names of BEs and snapshots, with where each BE came from.
-fn listed(lab: &Lab) -> Vec<String> {
+pub fn listed(lab: &Lab) -> Vec<String> {
     let list = lab.bootenv(&["list", "--json"]).ok().json();
     let mut lines = Vec::new();
     for be in list["boot_environments"].as_array().unwrap() {
@@ -291,44 +291,6 @@ fn what_a_store_keeps_is_no_store_and_two_pools_are_two() {
 }
 
 #[test]
-fn a_pool_imported_read_only_can_be_looked_at() {
-    if !only_on(Kind::Zfs, POOLS) {
-        return;
-    }
-    let lab = Lab::new();
-    lab.bootenv(&["create", "blue"]).ok();
-    lab.leave_top();
-    let (pool, dir) = (lab.store().display().to_string(), lab.path("").display().to_string());
-    sh(&format!("zpool export {pool}"));
-    lab.json(&["list"]).refused(4, &["zpool import"]);
-    sh(&format!("zpool import -N -o readonly=on -o cachefile=none -d '{dir}' {pool}"));
-    assert_eq!(lab.names(), ["default", "blue"]);
-    assert_eq!(lab.json(&[]).ok().json()["boot_environments"], 2);
-    for args in [&["create", "new"][..], &["activate", "blue"], &["destroy", "blue"], &["mount", "blue"]] {
-        lab.json(args).refused(1, &["ead-only", "import the pool"]);
-    }
-}
-
-#[test]
-fn a_pool_that_has_lost_a_device_works_and_says_so() {
-    if !only_on(Kind::Zfs, POOLS) {
-        return;
-    }
-    let lab = Lab::new();
-    lab.leave_top();
-    let (pool, other) = (lab.store().display().to_string(), lab.path("other").display().to_string());
-    let file = lab.path("pool").display().to_string();
-    sh(&format!(
-        "truncate -s 256M '{other}' && zpool attach -w {pool} '{file}' '{other}' && zpool offline {pool} '{other}'"
-    ));
-    lab.bootenv(&["create", "blue"]).ok();
-    let status = lab.bootenv(&["--json"]).ok().json();
-    assert!(status["attention"][0].as_str().unwrap().contains("degraded"), "{status}");
-    sh(&format!("zpool online {pool} '{other}'"));
-    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
-}
-
-#[test]
 fn properties_that_cannot_be_set_are_refused_and_nothing_is_made() {
     if !only_on(Kind::Zfs, POOLS) {
         return;
@@ -416,38 +378,6 @@ fn what_is_mounted_over_shared_directories_whatever_boots_stays() {
     assert!(files.join("var/spool").is_dir() && !files.join("var/spool").is_symlink());
     assert!(files.join("var/mail").is_symlink(), "that is not mounted by itself");
     assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
-}
-
-#[test]
-fn a_be_whose_key_is_not_loaded() {
-    if !only_on(Kind::Zfs, POOLS) {
-        return;
-    }
-    let lab = Lab::empty();
-    let (pool, key) = (lab.store().display().to_string(), lab.path("key").display().to_string());
-    std::fs::write(&key, "a passphrase").unwrap();
-    let encrypted = format!("-o encryption=on -o keyformat=passphrase -o 'keylocation=file://{key}'");
-    sh(&format!("zfs create -o canmount=off {encrypted} {pool}/ROOT"));
-    let root = lab.root("");
-    lab.init(&root, &[]).ok();
-    // With its key loaded it is as any other.
-    lab.bootenv(&["create", "-a", "blue"]).ok();
-    lab.bootenv(&["create", "blue@then"]).ok();
-    lab.bootenv(&["mount", "blue"]).ok();
-    lab.bootenv(&["unmount", "blue"]).ok();
-    lab.bootenv(&["create", "red"]).ok();
-    lab.leave_top();
-    sh(&format!("zfs unload-key {pool}/ROOT"));
-    assert_eq!(lab.names(), ["default", "blue", "red"]);
-    for args in [&["activate", "default"][..], &["mount", "red"], &["create", "new"]] {
-        lab.json(args).refused(1, &["encryption key is not loaded", "zfs load-key"]);
-    }
-    assert_eq!(lab.names(), ["default", "blue", "red"]);
-    lab.bootenv(&["check"]).fails(1, &[]);
-    lab.bootenv(&["destroy", "red"]).ok();
-    sh(&format!("zfs load-key {pool}/ROOT"));
-    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
-    assert_eq!(get(&lab, "ROOT/blue", "keylocation"), "none default");
 }
 
 /// The hostid that an entry tells the kernel.

@@ -22,7 +22,8 @@ impl Zfs {
         if let Some(hostid) = self.hostid.get() {
             return Some(*hostid);
         }
-        let text = self.property(&self.full(ROOT), HOSTID, "%s").ok()?;
+        let [text] = self.user(&self.full(ROOT), &[HOSTID]).ok()?;
+        let text = text?;
         let hostid = u32::from_str_radix(&text, 16).ok().filter(|id| *id != 0)?;
         Some(*self.hostid.get_or_init(|| hostid))
     }

@@ -1,8 +1,9 @@
-//! Small questions, answered in this process by channel programs that wait for nothing (zfs-program(8)).
+//! Small questions, answered by channel programs that wait for nothing (zfs-program(8)). A pool that is imported read-only runs
+//! none; there libzfs answers.
 
 use super::Zfs;
-use crate::error::{Error, Result};
-use crate::sys::zfs::{Limits, List, Value, decode};
+use crate::error::{Error, Kind, Result};
+use crate::sys::zfs::{Libzfs, Limits, List, Value, decode};
 use std::collections::{BTreeMap, HashMap};
 
 /// A property of a dataset or snapshot; nothing if there is none.
@@ -140,13 +141,22 @@ fn numbered(text: &str) -> Result<(u64, String)> {
 impl Zfs {
     /// The identity of a dataset or snapshot in its pool.
     pub(super) fn guid(&self, full: &str) -> Result<Option<u64>> {
-        let text = self.property(full, "guid", "%d ")?;
-        Ok(numbered(&text).ok().map(|(guid, _)| guid))
+        let answer = self.property(full, "guid", "%d ").map(|text| numbered(&text).ok().map(|(guid, _)| guid));
+        self.or_libzfs(answer, |libzfs| Ok(libzfs.one(full, &[])?.map(|d| d.guid)))
+    }
+
+    /// The answer of a program, or libzfs's where none runs.
+    fn or_libzfs<T>(&self, answer: Result<T>, ask: impl FnOnce(&Libzfs) -> Result<T>) -> Result<T> {
+        match answer {
+            Err(e) if e.errno == Some(nix::libc::EROFS) => ask(self.libzfs()?),
+            answer => answer,
+        }
     }
 
     /// The snapshot that a dataset is a clone of.
     pub(super) fn origin(&self, full: &str) -> Result<Option<String>> {
-        Ok(Some(self.property(full, "origin", "%s")?).filter(|origin| !origin.is_empty()))
+        let answer = self.property(full, "origin", "%s").map(|text| Some(text).filter(|origin| !origin.is_empty()));
+        self.or_libzfs(answer, |libzfs| Ok(libzfs.one(full, &[])?.and_then(|d| d.origin)))
     }
 
     /// The transaction group that a dataset was made in.
@@ -203,8 +213,14 @@ impl Zfs {
             ("name".to_string(), Value::Text(full.into())),
             ("properties".to_string(), Value::Texts(properties.iter().map(ToString::to_string).collect())),
         ]);
-        let found = self.texts(USER, &args)?;
-        Ok(properties.map(|p| found.iter().find_map(|text| Some(decode(text.strip_prefix(p)?.strip_prefix('=')?)))))
+        let value = |found: &[String], p: &str| {
+            found.iter().find_map(|text| Some(decode(text.strip_prefix(p)?.strip_prefix('=')?)))
+        };
+        let answer = self.texts(USER, &args).map(|found| properties.map(|p| value(&found, p)));
+        self.or_libzfs(answer, |libzfs| {
+            let mut user = libzfs.one(full, properties)?.map(|d| d.user).unwrap_or_default();
+            Ok(properties.map(|p| user.remove(p)))
+        })
     }
 
     /// A dataset and all below it, named in full, parents before children; nothing if it is not there.
@@ -217,9 +233,16 @@ impl Zfs {
         Ok(self.datasets(full, 1)?.into_iter().skip(1).collect())
     }
 
-    fn datasets(&self, full: &str, depth: i64) -> Result<Vec<String>> {
-        let args = [("name".to_string(), Value::Text(full.into())), ("depth".to_string(), Value::Int(depth))];
-        self.texts(SUBTREE, &List::from(args))
+    fn datasets(&self, full: &str, depth: u16) -> Result<Vec<String>> {
+        let args = [("name".to_string(), Value::Text(full.into())), ("depth".to_string(), Value::Int(depth.into()))];
+        let answer = self.texts(SUBTREE, &List::from(args));
+        self.or_libzfs(answer, |libzfs| {
+            let near = |name: &str| name.matches('/').count() <= full.matches('/').count() + usize::from(depth);
+            match libzfs.below(full, false, &[]) {
+                Err(e) if e.kind == Kind::NotFound => Ok(Vec::new()),
+                all => Ok(all?.into_iter().map(|d| d.name).filter(|name| near(name)).collect()),
+            }
+        })
     }
 
     /// The snapshots of a dataset, oldest first, with their clones. (The pool lists them in no order.)
