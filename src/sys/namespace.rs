@@ -31,7 +31,7 @@ pub fn lock_flags(shared: BorrowedFd<'_>, scratch: &Path) -> Result<OwnedFd> {
         mount::clone_at(mount::place(scratch).map_err(at("open"))?.as_fd(), "", false).map_err(at("open_tree"))
     })
     .map_err(|e| {
-        e.hint("mounting a boot environment safely needs user namespaces: check `sysctl user.max_user_namespaces`")
+        e.hint("mounting a boot environment safely needs user namespaces: see `sysctl user.max_user_namespaces`; in a chroot there are none, so do it outside")
     })
 }
 
