@@ -206,7 +206,7 @@ impl Backend for Pool {
             if origin.contains("@.") {
                 zfs(&["snapshot", &origin]);
             }
-            zfs(&["clone", "-u", "-o", "canmount=noauto", "-o", "mountpoint=/", &origin, &to]);
+            zfs(&["clone", "-o", "canmount=noauto", "-o", "mountpoint=/", &origin, &to]);
         }
         super::unmount_below(&self.top);
         self.raise();

@@ -164,6 +164,11 @@ impl Lab {
         self.home().join("esp/EFI/bootenv/grubenv")
     }
 
+    /// Whether the boot loader looks into the store, and sees what of it is gone.
+    pub fn loader_sees(&self) -> bool {
+        self.loader == Loader::Grub && kind() == Kind::Btrfs
+    }
+
     /// What the boot loader is told, read as it reads it: `default`, `once`, `previous`.
     pub fn asked(&self, variable: &str) -> Option<String> {
         if self.loader == Loader::SystemdBoot {

@@ -1,6 +1,6 @@
 //! What people and other tools leave in a store: told, left alone, and never in the way of what is in order.
 
-use crate::lab::{Kind, Lab, Loader, Print, kind, only_on, sh};
+use crate::lab::{Kind, Lab, Print, kind, only_on, sh};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
@@ -130,7 +130,7 @@ fn a_be_that_was_deleted_behind_our_back() {
     lab.destroy_behind(&lab.files("green"));
     assert_eq!(lab.names(), ["default"]);
     // `list` shows what the next boot will do: the entry of what is gone is passed over, by a loader that can see that.
-    let passed_over = lab.loader == Loader::Grub;
+    let passed_over = lab.loader_sees();
     assert_eq!(
         (&lab.be("default")["active_on_reboot"], &lab.be("default")["active_once"]),
         (&passed_over.into(), &false.into())
