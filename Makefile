@@ -29,7 +29,7 @@ demo:
 
 test:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
-	@tests/run-lanes lint pure store packages crash machine+zfs
+	@tests/run-lanes lint pure store packages crash machine
 
 lint pure store packages crash crash-zfs zfs machine:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
