@@ -18,11 +18,29 @@ pub(super) struct Arrivals<'a> {
 }
 
 /// Its name in the shared dataset.
-pub(super) const ARRIVALS: &str = ".bootenv-arrivals";
+const ARRIVALS: &str = ".bootenv-arrivals";
+/// Where directories for the top wait that are whole, all of them: cut off then, they go to their places all the same, and what
+/// is one file under two names stays one.
+const ARRIVED: &str = ".bootenv-arrived";
+
+/// Takes away what a copy left that was cut off, after what had arrived as a whole is in its place.
+pub(super) fn settle(shared: &Tree) -> Result<()> {
+    place_arrived(shared)?;
+    shared.remove_tree(ARRIVALS)
+}
+
+fn place_arrived(shared: &Tree) -> Result<()> {
+    for name in shared.list(ARRIVED)?.iter().filter_map(|name| name.to_str()) {
+        if shared.kind(name)?.is_none() {
+            shared.rename(&format!("{ARRIVED}/{name}"), name, rustix::fs::RenameFlags::NOREPLACE)?;
+        }
+    }
+    shared.remove_tree(ARRIVED)
+}
 
 impl<'a> Arrivals<'a> {
     pub(super) fn open(shared: &'a Tree) -> Result<Self> {
-        shared.remove_tree(ARRIVALS)?;
+        settle(shared)?;
         let before = rustix::fs::fstat(shared.fd()).doing("cannot look at the shared dataset")?;
         Ok(Arrivals { shared, before, dir: OnceCell::new(), top_changed: Cell::new(false) })
     }
@@ -50,13 +68,15 @@ impl<'a> Arrivals<'a> {
             return Ok(());
         }
         let sources: Vec<_> = names.iter().map(|n| var.proc_path().join(n)).collect();
-        copy::into_dir(&sources, &self.dir()?.proc_path(), "move the shared directories", observer)?;
-        self.top_changed.set(true);
+        self.dir()?.make_dir("top", 0o700)?;
+        let top = self.dir()?.sub("top")?;
+        copy::into_dir(&sources, &top.proc_path(), "move the shared directories", observer)?;
         for name in names {
-            links::adjust(&self.dir()?.proc_path().join(name), &["var", name])?;
-            self.shared.rename(&format!("{ARRIVALS}/{name}"), name, rustix::fs::RenameFlags::NOREPLACE)?;
+            links::adjust(&top.proc_path().join(name), &["var", name])?;
         }
-        Ok(())
+        self.top_changed.set(true);
+        self.shared.rename(&format!("{ARRIVALS}/top"), ARRIVED, rustix::fs::RenameFlags::NOREPLACE)?;
+        place_arrived(self.shared)
     }
 
     pub(super) fn close(self) -> Result<()> {

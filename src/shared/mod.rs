@@ -17,7 +17,7 @@ use crate::plan::execute::Observer;
 use crate::store::{self, Store};
 use crate::sys::copy;
 use crate::sys::tree::Tree;
-use arrivals::{ARRIVALS, Arrivals, same};
+use arrivals::{Arrivals, same, settle};
 use rustix::fs::FileType;
 use std::collections::HashSet;
 use std::path::Path;
@@ -183,7 +183,7 @@ fn move_data(tree: &Tree, shared: &Tree, names: &[&str], be: &str, observer: &mu
 /// Takes away what a copy left that was cut off.
 pub fn clear_arrivals(store: &dyn Store) -> Result<()> {
     match store.identity(store::SHARED)? {
-        Some(_) => store.tree(store::SHARED)?.remove_tree(ARRIVALS),
+        Some(_) => settle(&store.tree(store::SHARED)?),
         None => Ok(()),
     }
 }
