@@ -37,6 +37,7 @@ mod names;
 mod odd;
 mod on_esp;
 mod pending;
+#[cfg(feature = "zfs")]
 mod pool_states;
 mod pools;
 mod promise_running;
