@@ -14,7 +14,7 @@ const SIZE: u64 = 4 << 20;
 /// Makes the reserve if it is not there. Where there is no room for it there is nothing to keep.
 pub fn keep(store: &dyn Store) {
     let Ok(home) = store.home() else { return };
-    if home.exists(FILE) {
+    if store.home_has_own_room() || home.exists(FILE) {
         return;
     }
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;

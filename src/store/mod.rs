@@ -96,6 +96,11 @@ pub trait Store {
     /// Makes the tool's own directory, where it is not there.
     fn make_home(&self) -> Result<()>;
 
+    /// Whether there is room in the tool's own directory that nothing else in the store can take.
+    fn home_has_own_room(&self) -> bool {
+        false
+    }
+
     /// Whether anything, dataset or not, stands at `path`.
     fn taken(&self, path: &str) -> Result<bool>;
 
