@@ -41,8 +41,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
     let home = world.store.home()?;
     match journal::write(&home, plan) {
         Err(e) if e.is_full() && frees_space(plan) => {
-            reserve::give_up(world.store)?;
-            journal::write(&home, plan)?;
+            reserve::give_up(world.store, || journal::write(&home, plan))?;
         }
         written => written?,
     }

@@ -96,9 +96,9 @@ pub trait Store {
     /// Makes the tool's own directory, where it is not there.
     fn make_home(&self) -> Result<()>;
 
-    /// Whether there is room in the tool's own directory that nothing else in the store can take.
-    fn home_has_own_room(&self) -> bool {
-        false
+    /// Whether room that was allocated for a file (fallocate(2)) is kept for it.
+    fn keeps_what_is_allocated(&self) -> bool {
+        true
     }
 
     /// Whether anything, dataset or not, stands at `path`.

@@ -38,9 +38,6 @@ const USER: [&str; 3] = [DESCRIPTION, VERSION, REST];
 /// What the names of snapshots begin with that are there only because a BE was made from another BE.
 const OWN_SNAPSHOT: &str = ".bootenv-";
 
-/// Bytes that are kept free for journals and menus in a pool that is full.
-const HOME_ROOM: u64 = 4 << 20;
-
 /// The longest name of a dataset or snapshot, with the pool's (`ZFS_MAX_DATASET_NAME_LEN`).
 const LONGEST: usize = 255;
 
@@ -220,15 +217,11 @@ impl Store for Zfs {
     }
 
     fn make_home(&self) -> Result<()> {
-        if self.has_home() {
-            return Ok(());
-        }
-        let own = [&self.born(HOME)[..], &[Property::Refreservation(HOME_ROOM)]].concat();
-        self.lzc.create(&self.full(HOME), &own)
+        if self.has_home() { Ok(()) } else { self.create(HOME) }
     }
 
-    fn home_has_own_room(&self) -> bool {
-        true
+    fn keeps_what_is_allocated(&self) -> bool {
+        false
     }
 
     fn taken(&self, path: &str) -> Result<bool> {

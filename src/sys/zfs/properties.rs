@@ -31,8 +31,6 @@ pub enum Property<'a> {
     Mountpoint(&'a str),
     /// `readonly`
     Readonly(bool),
-    /// `refreservation`, in bytes: room that nobody else may take.
-    Refreservation(u64),
     /// `acltype=posix`
     PosixAcls,
     /// `xattr=sa`
@@ -53,7 +51,6 @@ impl Property<'_> {
             Property::Readonly(readonly) => ("readonly".to_string(), Value::Unsigned((*readonly).into())),
             // Of zfs_acltype_t: off, posix; of zfs_xattr_type_t: off, dir, sa.
             Property::PosixAcls => ("acltype".to_string(), Value::Unsigned(1)),
-            Property::Refreservation(bytes) => ("refreservation".to_string(), Value::Unsigned(*bytes)),
             Property::XattrsInInodes => ("xattr".to_string(), Value::Unsigned(2)),
             Property::User(name, value) => (name.to_string(), Value::Text(encode(value))),
             Property::Foreign(name, value) => (name.to_string(), Value::Text(value.to_string())),
