@@ -60,10 +60,10 @@
 //! A pool is no directory: paths are datasets below a base, and the store mounts what it is asked for. BEs made from BEs get an
 //! origin snapshot of their own, which destroys itself with the last clone. A call of libzfs_core is one transaction group, on disk
 //! when it returns with everything before it; what has to happen together is one channel program. Datasets cannot change
-//! places at once, so `exchange` is three renames that recovery can tell apart. Reading is one `zfs get`: of the filesystems
-//! right below `ROOT` for `list`, of everything there where snapshots and nested datasets are wanted, which takes more than twice as
-//! long. A channel program was measured to be slower, for it looks a dataset up anew for every property. It is quicker than a process
-//! where a few datasets count, so `create NAME` starts none, however many BEs there are.
+//! places at once, so `exchange` is three renames that recovery can tell apart. Reading is libzfs, and starts no process: the
+//! filesystems below `ROOT` for `list`, with the snapshots that decide on what a BE holds; everything there where it is asked for.
+//! A channel program was measured to be slower, for it looks a dataset up anew for every property. It is quicker than opening libzfs
+//! where a few datasets count, so `create NAME` does without, however many BEs there are.
 //!
 //! A root's pool is never exported, and one that was not is imported only with the hostid it had before. So a store keeps one
 //! hostid, which the entries tell the kernel: BEs may come from anywhere, and initrds may be old.
@@ -144,7 +144,8 @@
 //! - The trait `Loader` has `due`: what a loader falls back to is its own, and [`loader::read_back`] only compares.
 //! - libzetta is not used. It links libzfs_core, so the binary would not start where there is no OpenZFS, and takes twice as
 //!   long to start where there is (1.3 ms against 0.6, as long as half of `list` at 1000 BEs); its development files are in Debian's
-//!   contrib; and it has no clone, promote, rename, rollback or properties. The library is opened with `libloading` instead.
+//!   contrib; and it has no clone, promote, rename, rollback or properties. The library is opened with `libloading` instead, and libzfs,
+//!   whose number changes from release to release, the same way.
 //! - `rustix` stands beside `nix` for `openat2` and the mount API, which `nix` does not have.
 
 #![warn(missing_docs)]
