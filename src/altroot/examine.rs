@@ -20,16 +20,13 @@ pub fn examine(store: &dyn Store, be: &BeName, path: &str) -> Result<Vec<String>
     let tree = store.tree(path)?;
     let mut wrong = Vec::new();
     let entries = match tree.read_text("etc/fstab").and_then(|text| text.as_deref().map(fstab::parse).transpose()) {
-        Ok(Some(entries)) => entries,
-        Ok(None) => {
-            wrong.push("/etc/fstab is gone".into());
-            Vec::new()
-        }
-        Err(e) => {
-            wrong.push(e.message);
-            Vec::new()
-        }
+        Ok(entries) => entries.ok_or_else(|| "/etc/fstab is gone".to_string()),
+        Err(e) => Err(e.message),
     };
+    let entries = entries.unwrap_or_else(|problem| {
+        wrong.push(problem);
+        Vec::new()
+    });
     if !INITS.iter().any(|init| tree.exists(init)) {
         wrong.push("there is no init: neither systemd nor /sbin/init".into());
     }
@@ -95,7 +92,7 @@ fn shared_problems(store: &dyn Store, tree: &Tree, entries: &[fstab::Entry]) -> 
             None => Some("nothing"),
             Some(_) => Some("something else"),
         };
-        // Asked last: it may cost a process.
+        // Asked last: it may read all that a pool mounts.
         if let Some(what) = instead
             && own_mount(store, entries, name)?.is_none()
         {

@@ -173,10 +173,7 @@ pub fn unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) -> Resul
     check_unmount(store, be, at, force)?;
     match force {
         true => mount::detach(at, true).doing_to("unmount", at)?,
-        false => take_down(&[(be, at)]).map_err(|e| match e.hint.clone() {
-            Some(hint) => e.hint(format!("{hint}, or use -f")),
-            None => e,
-        })?,
+        false => take_down(&[(be, at)], ", or use -f")?,
     }
     tidy(at)
 }
@@ -187,14 +184,14 @@ pub fn vacate(store: &dyn Store, all: &[(&BootEnv, &Path)]) -> Result<()> {
     all.iter().try_for_each(|(be, at)| check_unmount(store, be, at, true))?;
     match store.destroys_what_is_in_use() {
         true => all.iter().try_for_each(|(_, at)| mount::detach(at, true).doing_to("unmount", at))?,
-        false => take_down(all)?,
+        false => take_down(all, "")?,
     }
     all.iter().try_for_each(|(_, at)| tidy(at))
 }
 
 /// Unmounts BEs, each after what is mounted in it. If something turns out to be in use on the way, it all comes back, the shared
-/// dataset still locked.
-fn take_down(all: &[(&BootEnv, &Path)]) -> Result<()> {
+/// dataset still locked. `instead` ends the hint: what else its user may do.
+fn take_down(all: &[(&BootEnv, &Path)], instead: &str) -> Result<()> {
     let mounts = mountinfo::own()?;
     let mut kept = Vec::new();
     let mut down = |be: &BootEnv, at: &Path, target: &Path| -> Result<()> {
@@ -203,7 +200,7 @@ fn take_down(all: &[(&BootEnv, &Path)]) -> Result<()> {
         drop(place);
         mount::detach(target, false).map_err(|e| match e {
             rustix::io::Errno::BUSY => Error::busy(format!("{} is in use at {}", be.name, at.display()))
-                .hint(format!("end what uses it (`fuser -vm {}` shows that)", at.display())),
+                .hint(format!("end what uses it (`fuser -vm {}` shows that){instead}", at.display())),
             e => Error::failed(format!("cannot unmount {}: {e}", target.display())),
         })?;
         kept.push((target.to_path_buf(), copy));

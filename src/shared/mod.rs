@@ -50,7 +50,7 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
     move_data(&tree, &shared, &directories, be, observer)?;
     // What is nested there is empty space from now on, and in use while the tree shows it.
     drop(tree);
-    directories.iter().try_for_each(|name| store.drop_nested(path, &format!("var/{name}")))?;
+    store.drop_nested(path, &directories.iter().map(|name| format!("var/{name}")).collect::<Vec<_>>())?;
     let tree = store.tree(path)?;
     for (name, found) in &standing {
         let at = format!("var/{name}");

@@ -233,9 +233,9 @@ pub trait Store {
         Ok(())
     }
 
-    /// Takes away for good what is nested in the BE at `path` and belongs at or below `place`, a path in it, where that does not go
-    /// with its directory.
-    fn drop_nested(&self, _path: &str, _place: &str) -> Result<()> {
+    /// Takes away for good what is nested in the BE at `path` and belongs at or below one of `places`, paths in it, where that does
+    /// not go with its directory.
+    fn drop_nested(&self, _path: &str, _places: &[String]) -> Result<()> {
         Ok(())
     }
 

@@ -5,7 +5,7 @@
 //! everything that was still in the disk's cache lost.
 
 use crate::lab::writes::{Log, SECTOR};
-use crate::lab::{sh, try_sh};
+use crate::lab::{attach, sh, try_sh};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -17,11 +17,6 @@ pub struct Recorded {
     name: String,
     loops: [String; 2],
     log: PathBuf,
-}
-
-/// A loop device for a file, which goes away with its last user.
-pub fn attach(file: &Path) -> String {
-    sh(&format!("losetup --find --show '{}'", file.display())).trim().to_string()
 }
 
 impl Recorded {

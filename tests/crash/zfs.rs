@@ -5,10 +5,10 @@
 //! All of that is emulated and slow. So only the cases of `ALWAYS` run, each at a few instants that are spread over it, unless
 //! `BOOTENV_TEST_CRASH` says `cases`, for all cases, or `all`, for all cases at all instants.
 
-use super::recorded::{Recorded, SIZE, attach};
+use super::recorded::{Recorded, SIZE};
 use super::{CALLS, Case, killed_at, prepare, state, under_strace};
 use crate::lab::writes::Log;
-use crate::lab::{self, Lab, Ran, sh, try_sh};
+use crate::lab::{self, Lab, Ran, attach, sh, try_sh};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 

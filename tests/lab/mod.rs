@@ -487,6 +487,11 @@ pub fn sh(script: &str) -> String {
     ran.stdout
 }
 
+/// A loop device for a file, which goes away with its last user.
+pub fn attach(file: &Path) -> String {
+    sh(&format!("losetup --find --show '{}'", file.display())).trim().to_string()
+}
+
 /// Runs a program and returns its output; a failure fails the test. In an emulated machine a shell more would be felt.
 #[track_caller]
 pub fn run(program: &str, args: &[&str]) -> String {

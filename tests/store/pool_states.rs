@@ -1,6 +1,6 @@
 //! Pools and BEs that are in no good state: read-only, without a disk, suspended, without a key.
 
-use crate::lab::{Kind, Lab, only_on, sh};
+use crate::lab::{Kind, Lab, attach, only_on, sh};
 use crate::pools::{POOLS, get, listed};
 use std::path::Path;
 
@@ -35,8 +35,7 @@ impl Disk {
     fn new(dir: &Path) -> Disk {
         let (file, sectors) = (dir.join("pulled"), 256 << 11);
         std::fs::File::create(&file).unwrap().set_len(sectors << 9).unwrap();
-        let device = sh(&format!("losetup --find --show '{}'", file.display())).trim().to_string();
-        let disk = Disk { name: format!("pulled{}", std::process::id()), device, sectors };
+        let disk = Disk { name: format!("pulled{}", std::process::id()), device: attach(&file), sectors };
         sh(&format!("dmsetup create {} --table '{}'", disk.name, disk.table("linear")));
         disk
     }

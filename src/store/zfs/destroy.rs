@@ -3,13 +3,12 @@
 //! Each snapshot that a dataset outside was cloned from goes to that dataset, with those before it that nobody came from.
 //! Promoting in the order of time does just that: a promotion takes along the origin and what is older.
 
-use super::{OWN_SNAPSHOT, Zfs};
+use super::{OWN_SNAPSHOT, Zfs, shows};
 use crate::domain::Heir;
 use crate::error::{Error, Result};
 use crate::store::{ROOT, Store};
-use crate::sys::mountinfo::{self, Mount};
+use crate::sys::mountinfo;
 use crate::sys::zfs::Step;
-use std::path::Path;
 use uuid::Uuid;
 
 /// A dataset that takes over snapshots, named in full, oldest first; it was cloned from the last of them.
@@ -156,8 +155,7 @@ pub(super) fn may_destroy(store: &Zfs, paths: &[&str]) -> Result<()> {
 
 /// Refuses a dataset that is in use where nobody sees it. One that is mounted in sight is its caller's business.
 fn nobody_uses(store: &Zfs, dataset: &str) -> Result<()> {
-    let seen = |m: &Mount| m.fstype == "zfs" && m.source == Path::new(dataset);
-    if !store.in_use(dataset)? || mountinfo::own()?.iter().any(seen) {
+    if !store.in_use(dataset)? || mountinfo::own()?.iter().any(|m| shows(m, dataset)) {
         return Ok(());
     }
     Err(Error::busy(format!("{dataset} is in use, though it is mounted nowhere"))

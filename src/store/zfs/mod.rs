@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
 use crate::sys::tree::Tree;
-use crate::sys::zfs::{self, Canmount, Dataset, Libzfs, Lzc, Pool, Property, Settings};
+use crate::sys::zfs::{self, Canmount, Libzfs, Lzc, Pool, Property, Settings};
 use std::cell::{Cell, OnceCell};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -54,8 +54,8 @@ pub struct Zfs {
     /// Whether that is known by now: asking is a call, and everybody asks.
     initialised: Cell<bool>,
     hostid: OnceCell<u32>,
-    /// Every dataset of the pool, for the rare question about what lies outside `ROOT`.
-    all: OnceCell<Vec<Dataset>>,
+    /// What is mounted whatever boots, see `places::always_mounted`.
+    always: OnceCell<Vec<(String, String)>>,
 }
 
 impl Zfs {
@@ -77,7 +77,7 @@ impl Zfs {
             home: OnceCell::new(),
             initialised: Cell::new(false),
             hostid: OnceCell::new(),
-            all: OnceCell::new(),
+            always: OnceCell::new(),
         };
         Ok(store)
     }
@@ -127,18 +127,12 @@ impl Zfs {
 
     /// libzfs, opened if it is not yet: that takes longer than a few channel programs.
     fn libzfs(&self) -> Result<&Libzfs> {
-        match self.libzfs.get() {
-            Some(libzfs) => Ok(libzfs),
-            None => Libzfs::open().map(|libzfs| self.libzfs.get_or_init(|| libzfs)),
-        }
+        once(&self.libzfs, Libzfs::open)
     }
 
     /// What is set on the pool. Asked for once.
     fn settings(&self) -> Result<&Settings> {
-        match self.settings.get() {
-            Some(settings) => Ok(settings),
-            None => self.libzfs()?.pool(&self.pool.name).map(|settings| self.settings.get_or_init(|| settings)),
-        }
+        once(&self.settings, || self.libzfs()?.pool(&self.pool.name))
     }
 
     /// The full name of what lies at `path`.
@@ -201,13 +195,7 @@ impl Store for Zfs {
     }
 
     fn home(&self) -> Result<Tree> {
-        let mount = match self.home.get() {
-            Some(mount) => mount,
-            None => {
-                let mount = self.mount_one(&self.full(HOME))?;
-                self.home.get_or_init(|| mount)
-            }
-        };
+        let mount = once(&self.home, || self.mount_one(&self.full(HOME)))?;
         Ok(Tree::below(mount, HOME)?.on_zfs())
     }
 
@@ -397,8 +385,8 @@ impl Store for Zfs {
         self.mounts_with(path, make).map(drop)
     }
 
-    fn drop_nested(&self, path: &str, place: &str) -> Result<()> {
-        self.drop_at(path, place)
+    fn drop_nested(&self, path: &str, places: &[String]) -> Result<()> {
+        self.drop_at(path, places)
     }
 
     fn always_mounts(&self, place: &str) -> Result<Option<String>> {
@@ -410,7 +398,7 @@ impl Store for Zfs {
     }
 
     fn is_mount_of(&self, mount: &Mount, path: &str) -> bool {
-        mount.fstype == "zfs" && mount.source == Path::new(&self.full(path))
+        shows(mount, &self.full(path))
     }
 
     fn candidates(&self) -> Result<Vec<String>> {
@@ -441,6 +429,19 @@ impl Store for Zfs {
         }
         self.lzc.create(&self.full(SHARED), &with_acls(self.born(SHARED)))
     }
+}
+
+/// What is in `cell`, made if nothing is yet.
+fn once<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    match cell.get() {
+        Some(made) => Ok(made),
+        None => make().map(|made| cell.get_or_init(|| made)),
+    }
+}
+
+/// Whether a mount shows the dataset or snapshot `full`.
+fn shows(mount: &Mount, full: &str) -> bool {
+    mount.fstype == "zfs" && mount.source == Path::new(full)
 }
 
 /// Facts as the properties they are kept in.

@@ -1,7 +1,7 @@
 //! Where what is nested in a BE is mounted.
 
-use super::Zfs;
 use super::destroy::{destroy, inside};
+use super::{Zfs, once};
 use crate::error::{Error, Result};
 use crate::store::{ROOT, Store};
 use crate::sys::tree::Tree;
@@ -26,10 +26,10 @@ impl Zfs {
         Ok(places)
     }
 
-    /// Destroys what is nested in the BE at `path` and belongs at or below `place`.
-    pub(super) fn drop_at(&self, path: &str, place: &str) -> Result<()> {
-        let places = self.places(path)?;
-        let (go, stay): (Vec<_>, Vec<_>) = places.iter().partition(|(_, at)| is_below(place, at));
+    /// Destroys what is nested in the BE at `path` and belongs at or below one of `places`.
+    pub(super) fn drop_at(&self, path: &str, places: &[String]) -> Result<()> {
+        let nested = self.places(path)?;
+        let (go, stay): (Vec<_>, Vec<_>) = nested.iter().partition(|(_, at)| places.iter().any(|p| is_below(p, at)));
         for (dataset, _) in &go {
             if let Some((other, at)) = stay.iter().find(|(other, _)| inside(dataset, other)) {
                 return Err(Error::refused(format!("{other} belongs at /{at} and lies in {dataset}, which has to go"))
@@ -41,21 +41,19 @@ impl Zfs {
 
     /// A dataset outside all BEs that `zfs mount -a` mounts at or below `place`.
     pub(super) fn mounted_at(&self, place: &str) -> Result<Option<String>> {
-        let all = match self.all.get() {
-            Some(all) => all,
-            None => {
-                let all = self.libzfs()?.below(&self.pool.name, false, &[])?;
-                self.all.get_or_init(|| all)
-            }
-        };
+        let always = once(&self.always, || self.always_mounted())?;
+        Ok(always.iter().find(|(_, at)| is_below(place, at)).map(|(dataset, _)| dataset.clone()))
+    }
+
+    /// The datasets outside all BEs that `zfs mount -a` mounts, each with its place. All of the pool is read for it.
+    fn always_mounted(&self) -> Result<Vec<(String, String)>> {
         let altroot = self.settings()?.altroot.as_deref().unwrap_or_default().trim_end_matches('/');
         let adopted = self.adopted().unwrap_or_default();
         let in_a_be = |d: &str| inside(&self.full(ROOT), d) || adopted.values().any(|path| inside(&self.full(path), d));
-        let here = |d: &Dataset| {
-            let at = d.mountpoint.as_ref()?.strip_prefix(altroot)?.strip_prefix('/')?;
-            (d.canmount == Some(Canmount::On)).then(|| is_below(place, at))
-        };
-        Ok(all.iter().find(|d| !in_a_be(&d.name) && here(d) == Some(true)).map(|d| d.name.clone()))
+        let place = |d: &Dataset| Some(d.mountpoint.as_ref()?.strip_prefix(altroot)?.strip_prefix('/')?.to_string());
+        let all = self.libzfs()?.below(&self.pool.name, false, &[])?;
+        let mounted = all.into_iter().filter(|d| d.canmount == Some(Canmount::On) && !in_a_be(&d.name));
+        Ok(mounted.filter_map(|d| Some((d.name.clone(), place(&d)?))).collect())
     }
 
     /// The mounts of the dataset at `path` and of what is nested in it. Where the directory is not there that one belongs on,

@@ -86,9 +86,10 @@ impl<'a> Space<'a> {
         let of = |name: &str| self.snapshots.get(name).unwrap_or(&none);
         let is_cloned =
             |snapshot: &str| self.clones.get(snapshot).is_some_and(|clones| clones.iter().any(|c| !goes(c)));
+        let newest_cloned = |of: &[&Dataset]| of.iter().rposition(|s| is_cloned(&s.name));
         let stays = |dataset: &Dataset| {
             let of = of(&dataset.name);
-            match (of.iter().rposition(|s| is_cloned(&s.name)), &dataset.newest) {
+            match (newest_cloned(of), &dataset.newest) {
                 (Some(at), _) if at + 1 == of.len() => Stays::UpToTheNewest,
                 (Some(at), _) => Stays::UpTo(at),
                 (None, Some(newest)) if of.is_empty() && is_cloned(newest) => Stays::UpToTheNewest,
@@ -100,7 +101,7 @@ impl<'a> Space<'a> {
         let mut forget = |snapshot: &str| {
             let Some((dataset, _)) = snapshot.split_once('@') else { return };
             let Some((dataset, of)) = self.snapshots.get_key_value(dataset) else { return };
-            let kept = of.iter().rposition(|s| is_cloned(&s.name));
+            let kept = newest_cloned(of);
             if let Some(at) =
                 of.iter().position(|s| s.name == snapshot).filter(|at| !goes(dataset) || kept >= Some(*at))
             {

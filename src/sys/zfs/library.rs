@@ -121,6 +121,8 @@ libraries! {
     }
 }
 
+// The first libzfs is what Debian 13 and Ubuntu have with OpenZFS 2.2 and 2.3: a name that is not there costs a search. Then newest
+// first, so that of two that are installed the one that fits the newer module is tried.
 libraries! {
     /// The functions used of libzfs, by their own names.
     Full

@@ -1,7 +1,7 @@
 //! libzfs (libzfs.h), the library below zfs(8): what it reads of datasets and pools, without a process.
 //!
-//! It takes a moment to open, because it asks the module for every property that it knows; a few questions about one dataset are
-//! answered sooner by a channel program.
+//! It takes a moment to open, for all the libraries that it needs; a few questions about one dataset are answered sooner by a
+//! channel program.
 
 #![allow(unsafe_code)]
 
@@ -84,7 +84,7 @@ impl Libzfs {
     /// The dataset `root` and what is below it, with snapshots or without, with these user properties: parents before children,
     /// snapshots after their dataset, oldest first. Nothing else in the pool is looked at.
     pub fn below(&self, root: &str, snapshots: bool, user: &[&str]) -> Result<Vec<Dataset>> {
-        let mut walk = Walk { libzfs: self, user: named(user)?, snapshots, found: Vec::new() };
+        let mut walk = Walk::new(self, user, snapshots)?;
         self.with(root, |handle| walk.visit(handle))??;
         let mut found = walk.found;
         let key = |d: &Dataset| {
@@ -97,7 +97,7 @@ impl Libzfs {
 
     /// The snapshots of one dataset, oldest first.
     pub fn snapshots(&self, name: &str) -> Result<Vec<Dataset>> {
-        let mut walk = Walk { libzfs: self, user: Vec::new(), snapshots: true, found: Vec::new() };
+        let mut walk = Walk::new(self, &[], true)?;
         self.with(name, |handle| walk.iterate(handle, false))??;
         walk.found.sort_by_key(|d| d.createtxg);
         Ok(walk.found)
@@ -105,7 +105,7 @@ impl Libzfs {
 
     /// The dataset or snapshot `name`, with these user properties, if it is there.
     pub fn one(&self, name: &str, user: &[&str]) -> Result<Option<Dataset>> {
-        let walk = Walk { libzfs: self, user: named(user)?, snapshots: false, found: Vec::new() };
+        let walk = Walk::new(self, user, false)?;
         match self.with(name, |handle| walk.read(handle)) {
             Err(e) if e.kind == Bad::NotFound => Ok(None),
             read => read?.map(Some),
@@ -192,20 +192,23 @@ impl Drop for OpenPool {
     }
 }
 
-/// Names of properties, and the same for the library.
-fn named(user: &[&str]) -> Result<Vec<(String, CString)>> {
-    user.iter().map(|name| Ok((name.to_string(), c_string(name)?))).collect()
-}
-
 /// What is collected on the way through a pool.
 struct Walk<'a> {
     libzfs: &'a Libzfs,
+    /// Names of user properties, and the same for the library.
     user: Vec<(String, CString)>,
     snapshots: bool,
     found: Vec<Dataset>,
+    /// What ended it.
+    error: Option<Error>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(libzfs: &'a Libzfs, user: &[&str], snapshots: bool) -> Result<Walk<'a>> {
+        let user = user.iter().map(|name| Ok((name.to_string(), c_string(name)?))).collect::<Result<_>>()?;
+        Ok(Walk { libzfs, user, snapshots, found: Vec::new(), error: None })
+    }
+
     /// Reads an open dataset and all below it.
     fn visit(&mut self, handle: Handle) -> Result<()> {
         let dataset = self.read(handle)?;
@@ -217,20 +220,18 @@ impl Walk<'_> {
     /// Reads the snapshots of an open dataset, if they are wanted, and what is below it, if that is.
     fn iterate(&mut self, handle: Handle, below: bool) -> Result<()> {
         let (library, snapshots) = (self.libzfs.library, self.snapshots);
-        let mut each = Called { walk: self, result: Ok(()) };
-        let data = (&raw mut each).cast::<c_void>();
-        // SAFETY: an open dataset; `one_more` is handed `data`, which is `each` and lives through both calls, and is used by
-        // nobody else meanwhile.
+        let data = std::ptr::from_mut(self).cast::<c_void>();
+        // SAFETY: an open dataset; `one_more` is handed `data`, which is this walk, and nobody else uses it meanwhile.
         let status = unsafe {
             match if snapshots { (library.zfs_iter_snapshots)(handle, 0, one_more, data, 0, 0) } else { 0 } {
                 0 if below => (library.zfs_iter_filesystems)(handle, one_more, data),
                 status => status,
             }
         };
-        match (each.result, status) {
-            (Ok(()), 0) => Ok(()),
-            (Ok(()), _) => Err(self.libzfs.error()),
-            (error, _) => error,
+        match (self.error.take(), status) {
+            (Some(error), _) => Err(error),
+            (None, 0) => Ok(()),
+            (None, _) => Err(self.libzfs.error()),
         }
     }
 
@@ -253,7 +254,7 @@ impl Walk<'_> {
                 SNAPSHOT => Kind::Snapshot,
                 _ => Kind::Volume,
             };
-            let filesystem = kind == Kind::Filesystem;
+            let (filesystem, snapshot) = (kind == Kind::Filesystem, kind == Kind::Snapshot);
             let all = Inside::at((library.zfs_get_all_props)(handle))?;
             let users = Inside::at((library.zfs_get_user_props)(handle))?;
             let own = |property: &CStr| {
@@ -268,10 +269,10 @@ impl Walk<'_> {
                 guid: number(of.guid),
                 createtxg: number(of.createtxg),
                 created: number(of.creation).cast_signed(),
-                origin: if filesystem || kind == Kind::Volume { words(of.origin) } else { None },
+                origin: if snapshot { None } else { words(of.origin) },
                 used: number(of.used),
                 written: number(of.written),
-                used_by_snapshots: if kind == Kind::Snapshot { 0 } else { number(of.used_by_snapshots) },
+                used_by_snapshots: if snapshot { 0 } else { number(of.used_by_snapshots) },
                 newest: all.list(c"prevsnap").and_then(|set| set.text(c"value")),
                 canmount: if filesystem { Canmount::from_number(number(of.canmount)) } else { None },
                 mountpoint: if filesystem { words(of.mountpoint) } else { None },
@@ -284,19 +285,13 @@ impl Walk<'_> {
     }
 }
 
-/// What the library hands to `one_more`.
-struct Called<'w, 'a> {
-    walk: &'w mut Walk<'a>,
-    result: Result<()>,
-}
-
 /// Reads a dataset that the library has come to. Anything but 0 ends its iteration.
 unsafe extern "C" fn one_more(handle: Handle, data: *mut c_void) -> c_int {
-    // SAFETY: `visit` has handed over a `Called` that nobody else uses meanwhile; the handle is ours to close.
+    // SAFETY: `iterate` has handed over a `Walk` that nobody else uses meanwhile; the handle is ours to close.
     unsafe {
-        let called = &mut *data.cast::<Called<'_, '_>>();
-        called.result = called.walk.visit(handle);
-        (called.walk.libzfs.library.zfs_close)(handle);
-        c_int::from(called.result.is_err())
+        let walk = &mut *data.cast::<Walk<'_>>();
+        walk.error = walk.visit(handle).err();
+        (walk.libzfs.library.zfs_close)(handle);
+        c_int::from(walk.error.is_some())
     }
 }

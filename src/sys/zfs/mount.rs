@@ -4,6 +4,7 @@
 //! another than it is. So the flag is never asked for: a read-only mount has `MOUNT_ATTR_RDONLY` alone. With the
 //! property `readonly=on` the flag is set without having been asked for, and then it does have to be.
 
+use super::Libzfs;
 use super::errors::{Act, told};
 use crate::error::{Error, Kind, Result};
 use crate::sys::mount::detached_with;
@@ -20,10 +21,15 @@ use std::path::Path;
 pub fn detached(name: &str, readonly: bool) -> Result<OwnedFd> {
     let mount = |flags| detached_with("zfs", Path::new(name), &[], flags, readonly);
     match mount(&[]) {
-        Err(e) if e.errno == Some(libc::EBUSY) && (readonly || super::properties::is_readonly(name)?) => mount(&["ro"]),
+        Err(e) if e.errno == Some(libc::EBUSY) && (readonly || is_readonly(name)?) => mount(&["ro"]),
         result => result,
     }
     .map_err(|e| meaning(name, e))
+}
+
+/// Whether the property `readonly` of a dataset is on.
+fn is_readonly(name: &str) -> Result<bool> {
+    Ok(Libzfs::open()?.one(name, &[])?.is_some_and(|d| d.readonly))
 }
 
 fn meaning(name: &str, error: Error) -> Error {

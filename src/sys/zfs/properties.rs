@@ -119,14 +119,6 @@ pub fn set_native(dataset: &str, properties: &[(&str, &str)]) -> Result<()> {
     Err(failed("zfs", &result))
 }
 
-/// Whether the property `readonly` of a dataset is on.
-pub(super) fn is_readonly(name: &str) -> Result<bool> {
-    let text = printed("zfs", &["get", "-Hp", "-o", "value,source", "readonly", name])?;
-    let (value, source) = text.trim_end().split_once('\t').unwrap_or_default();
-    // While it is mounted with another option (`ro`, `rw`), that is printed instead, and the source is `temporary`.
-    Ok((value == "on") != (source == "temporary"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
