@@ -12,7 +12,8 @@ pub use run::{Prepared, check_run, prepare, run};
 use crate::domain::shared::MOUNTPOINT;
 use crate::domain::{BeName, BootEnv, Inventory};
 use crate::error::{Doing, Error, Result};
-use crate::store::{SHARED, Store, be_path};
+use crate::shared::lacks_mountpoint;
+use crate::store::{SHARED, Store};
 use crate::sys::{mount, mountinfo, namespace};
 use rustix::mount::MountAttrFlags;
 use std::os::fd::{AsFd, OwnedFd};
@@ -65,15 +66,18 @@ fn assemble(store: &dyn Store, be: &BootEnv, at: &Path, readonly: bool) -> Resul
     mount::attach(whole.as_fd(), place.as_fd()).doing_to("mount on", at)
 }
 
-/// A read-only mount of the shared dataset, for a BE that has a place for it; an adopted root may have none.
+/// A read-only mount of the shared dataset, for a BE that has a place for it. A root of somebody else's may have none, and needs none.
 fn shared(store: &dyn Store, be: &BeName, path: &str) -> Result<Option<OwnedFd>> {
-    if !store.tree(path)?.exists(MOUNTPOINT) {
-        return match path == be_path(be.as_str()) {
-            false => Ok(None),
-            true => Err(Error::refused(format!("{be} has no /var/shared to mount the shared dataset on"))
-                .hint(format!("`bootenv check --repair` makes it, or destroy {be}"))),
-        };
+    let tree = store.tree(path)?;
+    if lacks_mountpoint(&tree)? {
+        return Err(Error::refused(format!("{be} has no /var/shared to mount the shared dataset on"))
+            .hint("`bootenv check --repair` makes it"));
     }
+    if !tree.exists(MOUNTPOINT) {
+        return Ok(None);
+    }
+    // What is shown elsewhere would be in use.
+    drop(tree);
     if store.identity(SHARED)?.is_none() {
         return Err(Error::refused("the shared dataset SHARED is missing")
             .hint("`bootenv check --repair` makes it, filled from the pristine copies"));

@@ -1,12 +1,13 @@
 //! `bootenv check [--repair]`.
 
 use super::{Context, args};
-use crate::domain::Inventory;
+use crate::domain::{BootEnv, Inventory};
 use crate::error::Result;
 use crate::loader::Described;
 use crate::ops::{self, Problems};
 use crate::plan::journal;
 use crate::session::Session;
+use crate::shared::lacks_mountpoint;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -36,10 +37,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
     }
     let inventory = session.inventory()?;
     let problems = look(&session, &inventory)?;
-    found.extend(inventory.attention.iter().chain(&inventory.menu.problems).cloned());
-    found.extend(problems.stale.iter().map(|be| format!("the menu entry of {be} is out of date")));
-    found.extend(problems.unreadable.iter().cloned());
-    found.extend(problems.orphans.iter().map(|file| format!("BOOTENV/{file} describes something that is gone")));
+    found.extend(in_words(&inventory, &problems));
     let plan = ops::repair(&inventory, &problems);
     let healthy = found.is_empty();
     if args.repair && cx.cli.dry_run {
@@ -52,7 +50,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
     let left = match mend && !healthy {
         true => {
             let inventory = session.inventory()?;
-            inventory.attention.into_iter().chain(inventory.menu.problems).chain(problems.unreadable.clone()).collect()
+            in_words(&inventory, &look(&session, &inventory)?)
         }
         false => found.clone(),
     };
@@ -68,6 +66,15 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
         }
     }
     Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn in_words(inventory: &Inventory, problems: &Problems) -> Vec<String> {
+    let mut words: Vec<String> = inventory.attention.iter().chain(&inventory.menu.problems).cloned().collect();
+    words.extend(problems.stale.iter().map(|be| format!("the menu entry of {be} is out of date")));
+    words.extend(problems.unreadable.iter().cloned());
+    words.extend(problems.placeless.iter().map(|be| format!("{be} has no /var/shared to mount the shared dataset on")));
+    words.extend(problems.orphans.iter().map(|file| format!("BOOTENV/{file} describes something that is gone")));
+    words
 }
 
 /// What the inventory does not look at, because `list` has no time for it.
@@ -93,6 +100,8 @@ fn look(session: &Session, inventory: &Inventory) -> Result<Problems> {
         }
         Err(_) => problems.damaged.push("store.toml".into()),
     }
+    let placeless = |be: &&BootEnv| store.tree(&be.path).is_ok_and(|tree| lacks_mountpoint(&tree).unwrap_or(false));
+    problems.placeless = inventory.bes.iter().filter(placeless).map(|be| be.name.to_string()).collect();
     let loader = session.loader()?;
     if let Ok(entries) = loader.entries() {
         for be in &inventory.bes {

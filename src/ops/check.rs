@@ -14,6 +14,8 @@ pub struct Problems {
     pub stale: Vec<String>,
     /// BEs whose own settings cannot be read, with the reason.
     pub unreadable: Vec<String>,
+    /// BEs with nothing to mount the shared dataset on, by name.
+    pub placeless: Vec<String>,
     /// Descriptions of datasets that are gone, by file.
     pub orphans: Vec<String>,
 }
@@ -27,8 +29,10 @@ pub fn repair(inventory: &Inventory, problems: &Problems) -> Plan {
     plan.add.push(Step::Layout);
     plan.add.push(Step::Loader);
     plan.add.extend(problems.gone.iter().map(|be| Step::Forget { be: be.clone() }));
-    if !inventory.shared {
-        plan.remove.extend(inventory.bes.iter().filter(|b| !b.adopted).map(|b| Step::Fill { path: b.path.clone() }));
-    }
+    let filled = inventory.bes.iter().filter(|b| {
+        let placeless = !b.readonly && problems.placeless.contains(&b.name.to_string());
+        placeless || (!inventory.shared && !b.adopted)
+    });
+    plan.remove.extend(filled.map(|b| Step::Fill { path: b.path.clone() }));
     plan
 }

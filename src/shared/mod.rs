@@ -188,9 +188,13 @@ pub fn clear_arrivals(store: &dyn Store) -> Result<()> {
     }
 }
 
-/// Puts into the shared dataset what the pristine copy of the BE at `path` has and it has not.
+/// Puts into the shared dataset what the pristine copy of the BE at `path` has and it has not, and makes sure that the BE has a place
+/// to mount it on.
 pub fn fill(store: &dyn Store, path: &str) -> Result<()> {
     let tree = store.tree(path)?;
+    if lacks_mountpoint(&tree)? {
+        make_mountpoint(&tree)?;
+    }
     let shared = store.tree(store::SHARED)?;
     let arrivals = Arrivals::open(&shared)?;
     for name in SHARED_LIST {
@@ -246,6 +250,20 @@ fn merge(arrivals: &Arrivals<'_>, from: &Path, to: &Path, at: &[&str], be: Optio
         }
     }
     Ok(kept)
+}
+
+/// Whether a root has links into the shared dataset, and nothing to mount it on.
+pub fn lacks_mountpoint(tree: &Tree) -> Result<bool> {
+    if tree.exists(MOUNTPOINT) {
+        return Ok(false);
+    }
+    for name in SHARED_LIST {
+        let at = format!("var/{name}");
+        if tree.kind(&at)? == Some(FileType::Symlink) && classify_link(name, &tree.read_link(&at)?) == Standing::Done {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The empty directory the shared dataset is mounted on. Immutable, so that nothing can ever be written

@@ -329,6 +329,7 @@ fn repair_and_renew() {
         gone: vec!["rootfs".into()],
         stale: vec!["blue".into()],
         orphans: vec!["facts/x.toml".into()],
+        placeless: vec!["default".into()],
         unreadable: vec!["blue: /etc/bootenv.toml does not parse".into()],
     };
     let mut hollow = holding(vec![adopted("rootfs", "@rootfs", 7), be("default", 1)], "default");

@@ -1,7 +1,7 @@
 //! The tool's own files damaged, missing or from a newer version: told with the repair, never a reason to hide a BE.
 
 use crate::lab::{Kind, Lab, foreign, only_on, sh};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// `default`, and `blue` with a description, a snapshot and a one-shot.
 fn two() -> Lab {
@@ -400,4 +400,30 @@ fn an_fstab_that_does_not_parse_stops_init_with_its_line_and_leaves_no_image() {
     }
     let root = lab.root("printf '\\377\\376' > etc/fstab");
     lab.json(&lab.init_args(&root, &[])).refused(1, &["fstab"]);
+}
+
+#[test]
+fn a_place_for_the_shared_dataset_that_is_gone_is_made_anew() {
+    let lab = Lab::new();
+    lab.bootenv(&["create", "blue"]).ok();
+    let at = lab.files("blue").join("var/shared");
+    sh(&format!("chattr -i '{0}' && rmdir '{0}'", at.display()));
+    lab.refuses(&["mount", "blue"], 3, &["no /var/shared", "check --repair"]);
+    lab.bootenv(&["run", "blue", "--", "true"]).fails(3, &["no /var/shared"]);
+    let found = lab.bootenv(&["check"]).fails(1, &[]).stdout;
+    assert!(found.contains("blue has no /var/shared") && !found.contains("default"), "{found}");
+    lab.bootenv(&["check", "--repair"]).ok();
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
+    lab.bootenv(&["mount", "blue"]).ok();
+    lab.bootenv(&["unmount", "blue"]).ok();
+    // A root of somebody else's has its own logs, and needs none.
+    let other = lab.files("blue");
+    sh(&format!(
+        "cd '{}' && chattr -i var/shared && rmdir var/shared && rm var/log var/mail var/spool var/adm",
+        other.display()
+    ));
+    sh(&format!("mkdir '{}/var/log'", other.display()));
+    let at = lab.bootenv(&["mount", "blue"]).ok().stdout;
+    std::fs::write(Path::new(at.trim()).join("var/log/own"), "").unwrap();
+    lab.bootenv(&["unmount", "blue"]).ok();
 }
