@@ -5,6 +5,7 @@
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::store::Store;
+use crate::sys::efivar;
 use crate::sys::mountinfo;
 use crate::sys::tree::Tree;
 use rustix::fs::StatVfsMountFlags;
@@ -164,8 +165,13 @@ impl Esp {
 }
 
 fn missing() -> Error {
-    Error::refused("no ESP that names this store is mounted")
-        .hint("mount the ESP (usually at /boot/efi), then run this again")
+    let hint = match efivar::is_uefi() {
+        true => "mount the ESP (usually at /boot/efi), then run this again",
+        false => {
+            "mount the ESP (usually at /boot/efi), then run this again; firmware has to boot by UEFI, not BIOS (CSM, legacy)"
+        }
+    };
+    Error::refused("no ESP that names this store is mounted").hint(hint)
 }
 
 /// The mounts there are, those included that are made when somebody looks (systemd-gpt-auto-generator(8)).

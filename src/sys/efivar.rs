@@ -74,11 +74,16 @@ impl Variables {
     }
 }
 
+/// Whether UEFI has booted this machine, as far as it can be seen.
+pub fn is_uefi() -> bool {
+    Path::new("/sys/firmware/efi").exists()
+}
+
 /// Refuses where no variables can be read: no UEFI, or no efivarfs.
 pub fn must_be_readable() -> Result<()> {
-    if !Path::new("/sys/firmware/efi").exists() {
+    if !is_uefi() {
         return Err(Error::refused("this machine was not booted by UEFI, so it has no EFI variables")
-            .hint("switch the firmware from BIOS (CSM, legacy) to UEFI; or use GRUB as the loader"));
+            .hint("switch the firmware from BIOS (CSM, legacy) to UEFI"));
     }
     let mounted = rustix::fs::statfs(DIR).is_ok_and(|s| s.f_type as u32 == MAGIC);
     match mounted {

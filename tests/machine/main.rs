@@ -4,6 +4,7 @@ mod adopting;
 mod agent;
 #[allow(dead_code)] // the tests of the command line will use the rest of it
 mod disk;
+mod esp;
 #[allow(dead_code)]
 mod harness;
 mod qemu;
