@@ -156,9 +156,9 @@ impl Session {
         self.read(About::All)
     }
 
-    /// Reads what a list shows, with snapshots or without: not whether the menu agrees with it.
-    pub fn listing(&self, snapshots: bool) -> Result<Inventory> {
-        self.read(About::List { snapshots })
+    /// Reads what a list shows, with snapshots and what is nested or without: not whether the menu agrees with it.
+    pub fn listing(&self, details: bool) -> Result<Inventory> {
+        self.read(About::List { details })
     }
 
     /// Reads everything that a decision about one BE is made on; about none, if a new one is made.

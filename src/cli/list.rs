@@ -19,7 +19,7 @@ pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
     // Never dropped: the process ends next, and giving a thousand BEs back piece by piece takes as long as finding some.
     let mut inventory = ManuallyDrop::new(match cx.out.is_json() {
         true => session.inventory()?,
-        false => session.listing(args.snapshots || args.all || args.tree)?,
+        false => session.listing(args.snapshots || args.datasets || args.all || args.tree)?,
     });
     if let Some(name) = &only {
         inventory.be(name)?;

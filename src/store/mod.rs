@@ -27,11 +27,11 @@ pub const HOME: &str = "BOOTENV";
 pub enum About<'a> {
     /// Everything.
     All,
-    /// All facts, and of the menu only what decides on the next boot. Snapshots, and what BEs come from, only if they are asked
-    /// for.
+    /// All facts, and of the menu only what decides on the next boot. Snapshots, what BEs come from, and what is nested in them and
+    /// holds nothing, only if they are asked for.
     List {
         /// Whether they are.
-        snapshots: bool,
+        details: bool,
     },
     /// What concerns one BE and its snapshots, or none.
     One(Option<&'a BeName>),

@@ -189,7 +189,7 @@ impl Store for Zfs {
     fn contents(&self, about: About<'_>) -> Result<Contents> {
         match about {
             About::There(wanted) => read::there(self, wanted),
-            About::List { snapshots } => read::contents(self, snapshots),
+            About::List { details } => read::contents(self, details),
             About::All | About::One(_) => read::contents(self, true),
         }
     }

@@ -110,12 +110,15 @@ fn always_mounted(all: &[Dataset], be: &str) -> Vec<String> {
     all.iter().filter(on).filter_map(told).collect()
 }
 
-/// Everything that goes into the list, with snapshots or without.
-pub(super) fn contents(store: &Zfs, snapshots: bool) -> Result<Contents> {
+/// Everything that goes into the list; snapshots and nested datasets that hold nothing only with `details`.
+pub(super) fn contents(store: &Zfs, details: bool) -> Result<Contents> {
     let root = store.full(ROOT);
     let mut attention = Vec::new();
-    let mut all = store.libzfs()?.below(&root, snapshots, &USER)?;
-    if !snapshots {
+    let mut all = match details {
+        true => store.libzfs()?.below(&root, true, &USER)?,
+        false => store.libzfs()?.children(&root, &USER)?,
+    };
+    if !details {
         // Some decide on what destroying a BE would free.
         for dataset in space::wanting_snapshots(&all) {
             all.extend(store.libzfs()?.snapshots(&dataset)?);
@@ -185,7 +188,7 @@ pub(super) fn contents(store: &Zfs, snapshots: bool) -> Result<Contents> {
             (Err(e), _) => attention.push(e.message),
         }
     }
-    let mut snapshots: Vec<&Dataset> = all.iter().filter(|d| snapshots && d.kind == Kind::Snapshot).collect();
+    let mut snapshots: Vec<&Dataset> = all.iter().filter(|d| details && d.kind == Kind::Snapshot).collect();
     snapshots.sort_by_key(|s| s.createtxg);
     let places: HashMap<String, usize> =
         bes.iter().enumerate().map(|(at, (_, be))| (store.full(&be.path), at)).collect();

@@ -33,6 +33,8 @@ pub struct Dataset {
     pub used: u64,
     /// Bytes that would be free without all its snapshots; of a snapshot, nothing.
     pub used_by_snapshots: u64,
+    /// Bytes that would be free without what is below it; of a snapshot, nothing.
+    pub used_by_children: u64,
     /// Its newest snapshot, named in full; of a snapshot, the one before it.
     pub newest: Option<String>,
     /// Bytes that it refers to and the snapshot before it, or its origin, does not.

@@ -42,6 +42,7 @@ struct Properties {
     used: c_int,
     written: c_int,
     used_by_snapshots: c_int,
+    used_by_children: c_int,
     origin: c_int,
     canmount: c_int,
     mountpoint: c_int,
@@ -74,6 +75,7 @@ impl Libzfs {
             used: of(c"used"),
             written: of(c"written"),
             used_by_snapshots: of(c"usedbysnapshots"),
+            used_by_children: of(c"usedbychildren"),
             origin: of(c"origin"),
             canmount: of(c"canmount"),
             mountpoint: of(c"mountpoint"),
@@ -86,13 +88,15 @@ impl Libzfs {
     pub fn below(&self, root: &str, snapshots: bool, user: &[&str]) -> Result<Vec<Dataset>> {
         let mut walk = Walk::new(self, user, snapshots)?;
         self.with(root, |handle| walk.visit(handle))??;
-        let mut found = walk.found;
-        let key = |d: &Dataset| {
-            let dataset = d.name.split('@').next().unwrap_or_default().to_string();
-            (dataset, d.kind == Kind::Snapshot, d.createtxg)
-        };
-        found.sort_by_cached_key(key);
-        Ok(found)
+        Ok(in_order(walk.found))
+    }
+
+    /// As `below`, without snapshots, and without what is below a child of `root` if that uses nothing: to ask whether something is
+    /// there takes a third as long as to read a dataset.
+    pub fn children(&self, root: &str, user: &[&str]) -> Result<Vec<Dataset>> {
+        let mut walk = Walk { passes_empty: true, ..Walk::new(self, user, false)? };
+        self.with(root, |handle| walk.visit(handle))??;
+        Ok(in_order(walk.found))
     }
 
     /// The snapshots of one dataset, oldest first.
@@ -192,12 +196,23 @@ impl Drop for OpenPool {
     }
 }
 
+/// Parents before children, snapshots after their dataset, oldest first.
+fn in_order(mut found: Vec<Dataset>) -> Vec<Dataset> {
+    found.sort_by_cached_key(|d| {
+        let dataset = d.name.split('@').next().unwrap_or_default().to_string();
+        (dataset, d.kind == Kind::Snapshot, d.createtxg)
+    });
+    found
+}
+
 /// What is collected on the way through a pool.
 struct Walk<'a> {
     libzfs: &'a Libzfs,
     /// Names of user properties, and the same for the library.
     user: Vec<(String, CString)>,
     snapshots: bool,
+    /// Whether what is below a child of the first one is left out if it uses nothing.
+    passes_empty: bool,
     found: Vec<Dataset>,
     /// What ended it.
     error: Option<Error>,
@@ -206,13 +221,14 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(libzfs: &'a Libzfs, user: &[&str], snapshots: bool) -> Result<Walk<'a>> {
         let user = user.iter().map(|name| Ok((name.to_string(), c_string(name)?))).collect::<Result<_>>()?;
-        Ok(Walk { libzfs, user, snapshots, found: Vec::new(), error: None })
+        Ok(Walk { libzfs, user, snapshots, passes_empty: false, found: Vec::new(), error: None })
     }
 
     /// Reads an open dataset and all below it.
     fn visit(&mut self, handle: Handle) -> Result<()> {
         let dataset = self.read(handle)?;
-        let goes_on = dataset.kind != Kind::Snapshot;
+        let empty = self.passes_empty && !self.found.is_empty() && dataset.used_by_children == 0;
+        let goes_on = dataset.kind != Kind::Snapshot && !empty;
         self.found.push(dataset);
         if goes_on { self.iterate(handle, true) } else { Ok(()) }
     }
@@ -273,6 +289,7 @@ impl<'a> Walk<'a> {
                 used: number(of.used),
                 written: number(of.written),
                 used_by_snapshots: if snapshot { 0 } else { number(of.used_by_snapshots) },
+                used_by_children: if snapshot { 0 } else { number(of.used_by_children) },
                 newest: all.list(c"prevsnap").and_then(|set| set.text(c"value")),
                 canmount: if filesystem { Canmount::from_number(number(of.canmount)) } else { None },
                 mountpoint: if filesystem { words(of.mountpoint) } else { None },
