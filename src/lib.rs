@@ -23,6 +23,7 @@
 //! | [`loader`] | the trait a boot loader implements; GRUB and systemd-boot on UEFI; kernels on the ESP |
 //! | [`shared`] | moving directories into the shared dataset, and filling it |
 //! | [`altroot`] | mounting a BE that does not run |
+//! | [`diff`] | how two BEs differ |
 //! | [`package`] | what a root has installed |
 //! | [`session`] | one run against one store: opened, locked, recovered, read |
 //! | [`sys`] | the only code that touches the kernel, and the only `unsafe` |
@@ -136,6 +137,13 @@
 //! `upgrade` is a creation with two more steps, *run* and *examine*, before the menu entry. So the journal undoes it like any
 //! other plan. The lock is held meanwhile, by the keeper too: nobody recovers a plan while its command still runs.
 //!
+//! # What differs
+//!
+//! `diff` asks the store where two BEs *may* differ, and compares what is there. On Btrfs a tree search passes over every block that is
+//! older than the moment at which the two parted, and tells the inodes that were changed since; a directory is one of them if a name in
+//! it came or went. So what has to be looked at is known without a walk, and no clock or checksum is trusted for it. On ZFS zfs-diff(8) tells
+//! that; its ioctl has no call in a library, and a layout that changes from release to release.
+//!
 //! # Differences from the design
 //!
 //! - Steps are not journalled one by one: see above.
@@ -152,6 +160,7 @@
 
 pub mod altroot;
 pub mod cli;
+pub mod diff;
 pub mod domain;
 pub mod error;
 pub mod loader;

@@ -77,6 +77,8 @@ pub enum Verb {
     Pending(Pending),
     /// Make a boot environment again what a snapshot of it was
     Rollback(Rollback),
+    /// Show how two boot environments or snapshots differ
+    Diff(Diff),
     /// Make a store, or adopt the root that is on one
     Init(Init),
     /// Look for what is wrong with the store, the menu and the loader
@@ -302,6 +304,20 @@ pub struct Rollback {
     /// The snapshot to go back to
     #[arg(value_name = "BE@SNAP")]
     pub snapshot: String,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// Packages, by name and version, instead of files
+    #[arg(long)]
+    pub packages: bool,
+    /// The one that is taken for the older
+    #[arg(value_name = "A")]
+    pub old: String,
+    /// The one that is compared with it [default: what runs]
+    #[arg(value_name = "B")]
+    pub new: Option<String>,
 }
 
 /// `init`.

@@ -6,6 +6,7 @@ mod check;
 mod create;
 mod describe;
 mod destroy;
+mod diff;
 mod init;
 mod list;
 mod mount;
@@ -112,6 +113,7 @@ fn run(cx: &mut Context, verb: Option<Verb>) -> Result<ExitCode> {
         Some(Verb::Upgrade(args)) => upgrade::run(cx, &args)?,
         Some(Verb::Pending(args)) => pending::run(cx, &args)?,
         Some(Verb::Rollback(args)) => rollback::run(cx, &args)?,
+        Some(Verb::Diff(args)) => diff::run(cx, &args)?,
         Some(Verb::Init(args)) => init::run(cx, &args)?,
         Some(Verb::Check(args)) => return check::run(cx, &args),
         Some(Verb::Completions { shell }) => {

@@ -8,6 +8,7 @@ use crate::sys::copy::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -20,6 +21,18 @@ pub struct Output {
     bar: Option<ProgressBar>,
     interrupted: Arc<AtomicBool>,
     notes: Vec<String>,
+    pager: Option<Child>,
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if let Some(mut pager) = self.pager.take() {
+            // It shows the last of it, and waits for its user, once nothing more can come.
+            let _ = std::io::stdout().flush();
+            let _ = rustix::stdio::dup2_stdout(rustix::stdio::stderr());
+            let _ = pager.wait();
+        }
+    }
 }
 
 impl Output {
@@ -34,6 +47,7 @@ impl Output {
             bar: None,
             interrupted,
             notes: Vec::new(),
+            pager: None,
         }
     }
 
@@ -60,6 +74,23 @@ impl Output {
                 self.error(&Error::failed(format!("cannot write to standard output: {why}")));
                 std::process::exit(i32::from(crate::error::Kind::Failed.exit_status()));
             }
+        }
+    }
+
+    /// From now on what is printed goes through a pager, if somebody looks at it.
+    pub fn page(&mut self) {
+        if self.json || !std::io::stdout().is_terminal() {
+            return;
+        }
+        let pager = std::env::var("PAGER").ok().filter(|p| !p.is_empty()).unwrap_or_else(|| "less".into());
+        let mut command = Command::new("sh");
+        // As git does: what fits on the screen stays there, colours are shown.
+        command.args(["-c", &pager]).env("LESS", std::env::var_os("LESS").unwrap_or_else(|| "FRX".into()));
+        let Ok(mut pager) = command.stdin(Stdio::piped()).spawn() else { return };
+        if let Some(input) = pager.stdin.take()
+            && rustix::stdio::dup2_stdout(&input).is_ok()
+        {
+            self.pager = Some(pager);
         }
     }
 
@@ -242,4 +273,20 @@ pub fn size(bytes: u64) -> String {
         value /= 1024.0;
     }
     format!("{value:.1}T")
+}
+
+/// Bytes that may be anything, so that they stay on their line and do nothing to a terminal: what is no printable text as `\xNN`.
+pub fn printable(bytes: &[u8]) -> String {
+    let mut shown = String::new();
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => shown.push_str("\\\\"),
+                c if c.is_control() => c.to_string().bytes().for_each(|b| shown += &format!("\\x{b:02x}")),
+                c => shown.push(c),
+            }
+        }
+        chunk.invalid().iter().for_each(|b| shown += &format!("\\x{b:02x}"));
+    }
+    shown
 }

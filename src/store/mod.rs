@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::sys::tree::Tree;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use uuid::Uuid;
 
 /// Where BEs lie, from the top of the store.
@@ -21,6 +22,18 @@ pub const ROOT: &str = "ROOT";
 pub const SHARED: &str = "SHARED";
 /// The tool's own directory, from the top of the store.
 pub const HOME: &str = "BOOTENV";
+
+/// All that a store has at its top beside what is nobody's.
+pub const LAYOUT: [&str; 5] = [ROOT, SHARED, HOME, "zones", "STATE"];
+
+/// A place where two BEs or snapshots may differ.
+#[derive(Debug, Clone)]
+pub struct Touched {
+    /// From their roots.
+    pub path: PathBuf,
+    /// Whether everything below may differ too.
+    pub all: bool,
+}
 
 /// What is read besides which BEs there are: facts and menu entries, which add up where there are a thousand.
 #[derive(Debug, Clone, Copy)]
@@ -227,6 +240,11 @@ pub trait Store {
     /// Detached mounts for an alternate root: the dataset at `path` first, then what is nested in it and cannot be seen
     /// through it, each with its place below the first.
     fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>>;
+
+    /// Where two BEs or snapshots may differ: nowhere else. Without a better knowledge that is everywhere.
+    fn touched(&self, _old: &str, _new: &str) -> Result<Vec<Touched>> {
+        Ok(vec![Touched { path: PathBuf::new(), all: true }])
+    }
 
     /// Makes the directories that what is nested in the dataset at `path` belongs on, where it can be nested without them.
     fn make_places(&self, _path: &str) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The only code that touches the kernel: mounts, namespaces, ioctls, loop devices, EFI variables, durable writes, locks.
 
 pub mod child;
+pub mod compare;
 pub mod confine;
 pub mod copy;
 pub mod efivar;

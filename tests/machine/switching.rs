@@ -64,6 +64,9 @@ fn switches(store: &dyn Store, loader: &str, on_esp: &str) {
         .run(&format!("chroot {at} mount -o remount,rw,bind /var/shared; chroot {at} sh -c 'echo x > /var/spool/x'"));
     assert_ne!(inside.status, 0);
     machine.ok("bootenv unmount blue");
+    // From what is going to run to what does.
+    let told = machine.ok("bootenv diff blue | grep -E '^. /(etc/(motd|debian_version)|usr/)'");
+    assert_eq!(told, "+ /etc/debian_version\nM /etc/motd\n- /usr/new");
     machine.ok("bootenv activate blue");
     assert_eq!(flags(&mut machine), "default=N blue=R");
     due(&mut machine, "blue");

@@ -4,7 +4,7 @@ use bootenv::cli::args::Cli;
 use clap::CommandFactory;
 use std::process::{Command, Output};
 
-const VERBS: [&str; 16] = [
+const VERBS: [&str; 17] = [
     "status",
     "list",
     "create",
@@ -18,6 +18,7 @@ const VERBS: [&str; 16] = [
     "upgrade",
     "pending",
     "rollback",
+    "diff",
     "init",
     "check",
     "completions",

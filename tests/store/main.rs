@@ -27,6 +27,7 @@ mod activate;
 mod adopt;
 mod create;
 mod damage;
+mod diff;
 mod forms;
 mod init;
 mod leftovers;

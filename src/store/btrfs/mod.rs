@@ -5,8 +5,9 @@
 
 mod bulk;
 mod read;
+mod touched;
 
-use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store, facts};
+use super::{About, Contents, FactsFile, HOME, LAYOUT, ROOT, SHARED, Store, Touched, facts};
 use crate::domain::{Facts, NAME_MAX, Room, StoreInfo};
 use crate::error::{Doing, Error, Result};
 use crate::sys::loopdev::LoopDevice;
@@ -100,9 +101,7 @@ impl Btrfs {
 
 /// Whether a path from the top belongs to the layout, and so is no part of a root that lies at the top itself.
 fn is_own(path: &str) -> bool {
-    [ROOT, SHARED, HOME, "zones", "STATE"]
-        .iter()
-        .any(|own| path == *own || path.strip_prefix(own).is_some_and(|r| r.starts_with('/')))
+    LAYOUT.iter().any(|own| path == *own || path.strip_prefix(own).is_some_and(|r| r.starts_with('/')))
 }
 
 fn c_name(leaf: &str) -> Result<CString> {
@@ -219,7 +218,7 @@ impl Store for Btrfs {
         let copy = self.top.sub(to)?;
         if from.is_empty() {
             // A root at the very top has the layout inside itself; its copy must not.
-            for own in [ROOT, SHARED, HOME, "zones", "STATE"] {
+            for own in LAYOUT {
                 copy.remove_tree(own)?;
             }
         }
@@ -294,6 +293,10 @@ impl Store for Btrfs {
         let id = self.subvolume_id(path)?.to_string();
         let mount = crate::sys::mount::detached("btrfs", &self.device, &[("subvolid", &id)], false)?;
         Ok(vec![(mount, String::new())])
+    }
+
+    fn touched(&self, old: &str, new: &str) -> Result<Vec<Touched>> {
+        touched::touched(self, old, new)
     }
 
     fn shared_line(&self) -> String {

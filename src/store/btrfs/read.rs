@@ -23,13 +23,16 @@ const ROOT_ITEM_KEY: u32 = 132;
 const ROOT_BACKREF_KEY: u32 = 144;
 
 /// A subvolume as the root tree tells of it.
+#[derive(Clone)]
 pub(super) struct Subvolume {
-    id: u64,
+    pub(super) id: u64,
     parent: u64,
     dir: u64,
     name: Vec<u8>,
-    uuid: Uuid,
-    parent_uuid: Option<Uuid>,
+    pub(super) uuid: Uuid,
+    pub(super) parent_uuid: Option<Uuid>,
+    /// The transaction that made it.
+    pub(super) born: u64,
     readonly: bool,
     created: i64,
 }
@@ -38,8 +41,16 @@ pub(super) struct Subvolume {
 pub(super) struct Subvolumes(Vec<Subvolume>);
 
 impl Subvolumes {
-    fn get(&self, id: u64) -> Option<&Subvolume> {
+    pub(super) fn get(&self, id: u64) -> Option<&Subvolume> {
         self.0.binary_search_by_key(&id, |s| s.id).ok().map(|at| &self.0[at])
+    }
+
+    pub(super) fn by_uuid(&self, uuid: Uuid) -> Option<&Subvolume> {
+        self.0.iter().find(|s| s.uuid == uuid)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -64,6 +75,7 @@ pub(super) fn subvolumes(store: &Btrfs) -> Result<Subvolumes> {
                 dir: 0,
                 name: Vec::new(),
                 uuid: item.uuid,
+                born: item.otransid,
                 parent_uuid: (!item.parent_uuid.is_nil()).then_some(item.parent_uuid),
                 readonly: item.flags.contains(RootItemFlags::RDONLY),
                 created: i64::try_from(item.otime.sec).unwrap_or(0),
@@ -83,6 +95,31 @@ pub(super) fn subvolumes(store: &Btrfs) -> Result<Subvolumes> {
     // Without a back reference a subvolume is deleted and waits for the cleaner.
     all.retain(|s| s.parent != 0);
     Ok(Subvolumes(all))
+}
+
+/// The subvolume at a path from the top.
+pub(super) fn at(store: &Btrfs, all: &Subvolumes, path: &str) -> Result<Option<Subvolume>> {
+    match store.subvolume_id(path)? {
+        TOP_LEVEL => top_level(store).map(Some),
+        id => Ok(all.get(id).cloned()),
+    }
+}
+
+/// The top-level subvolume, which no item of the root tree refers to.
+fn top_level(store: &Btrfs) -> Result<Subvolume> {
+    let info =
+        subvolume::subvolume_info_by_id(store.top.fd(), TOP_LEVEL).doing("cannot ask about the top-level subvolume")?;
+    Ok(Subvolume {
+        id: TOP_LEVEL,
+        parent: 0,
+        dir: 0,
+        name: Vec::new(),
+        uuid: info.uuid,
+        parent_uuid: None,
+        born: 0,
+        readonly: false,
+        created: chrono::DateTime::<chrono::Utc>::from(info.otime).timestamp(),
+    })
 }
 
 /// Paths of what is nested below the subvolume `id`, which lies at `base`; relative to it, parents first.
@@ -239,17 +276,10 @@ impl<'a> Reader<'a> {
             BTreeMap::new()
         });
         for (name, path) in adopted {
-            let top_level;
-            let subvolume = if path.is_empty() {
-                top_level = self.top_level()?;
-                Some(&top_level)
-            } else {
-                self.store.subvolume_id(&path).ok().and_then(|id| all.get(id))
-            };
-            match (BeName::parse(&name), subvolume) {
+            match (BeName::parse(&name), at(self.store, all, &path).ok().flatten()) {
                 (Ok(name), Some(found)) => {
                     let at = bes.partition_point(|be| be.created < found.created);
-                    bes.insert(at, self.boot_env(all, name, path, found, true));
+                    bes.insert(at, self.boot_env(all, name, path, &found, true));
                 }
                 (Ok(_), None) => {
                     self.attention.push(format!("the adopted root {path} is gone: `bootenv check --repair` forgets it"))
@@ -258,22 +288,6 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The top-level subvolume, which no item of the root tree refers to.
-    fn top_level(&self) -> Result<Subvolume> {
-        let info = subvolume::subvolume_info_by_id(self.store.top.fd(), TOP_LEVEL)
-            .doing("cannot ask about the top-level subvolume")?;
-        Ok(Subvolume {
-            id: TOP_LEVEL,
-            parent: 0,
-            dir: 0,
-            name: Vec::new(),
-            uuid: info.uuid,
-            parent_uuid: None,
-            readonly: false,
-            created: chrono::DateTime::<chrono::Utc>::from(info.otime).timestamp(),
-        })
     }
 
     fn boot_env(

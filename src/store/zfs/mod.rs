@@ -14,8 +14,9 @@ mod places;
 mod query;
 mod read;
 mod space;
+mod touched;
 
-use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store};
+use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store, Touched};
 use crate::domain::{Facts, Heir, Room, StoreInfo};
 use crate::error::{Error, Kind, Result};
 use crate::sys::mountinfo::{self, Mount};
@@ -375,6 +376,10 @@ impl Store for Zfs {
     fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>> {
         // In a snapshot, what has been nested later has no place.
         self.mounts_with(path, |_, _| Ok(false))
+    }
+
+    fn touched(&self, old: &str, new: &str) -> Result<Vec<Touched>> {
+        touched::touched(self, old, new)
     }
 
     fn make_places(&self, path: &str) -> Result<()> {

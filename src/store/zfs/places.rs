@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 
 impl Zfs {
     /// Where nested datasets belong, as their own properties say, relative to the root of the BE at `path`.
-    fn places(&self, path: &str) -> Result<Vec<(String, String)>> {
+    pub(super) fn places(&self, path: &str) -> Result<Vec<(String, String)>> {
         let full = self.full(path);
         let all = self.libzfs()?.below(&full, false, &[])?;
         let mountpoint = |d: &Dataset| d.mountpoint.clone().filter(|m| m.starts_with('/'));

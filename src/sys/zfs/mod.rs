@@ -11,6 +11,7 @@
 //! Never `zfs rename` without `-u`: it mounts again what it found mounted, over `/` if that is where the dataset
 //! belongs. [`Lzc::rename`] leaves mounts alone.
 
+mod changes;
 mod command;
 mod datasets;
 mod errors;
@@ -23,6 +24,7 @@ mod pool;
 mod program;
 mod properties;
 
+pub use changes::changed_paths;
 pub use datasets::{Dataset, Kind};
 pub use libzfs::Libzfs;
 pub use lzc::Lzc;

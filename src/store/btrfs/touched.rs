@@ -1,0 +1,180 @@
+//! Where two subvolumes may differ: what each has changed since they were one.
+//!
+//! Every change to a file, a directory or what is known about one is a change to its inode, which then carries the number of the
+//! transaction. A tree search passes over what is older in whole blocks, so the cost grows with what has changed, not with what is
+//! there (`fs/btrfs/ctree.c`, `btrfs_search_forward`).
+
+use super::read::{self, Subvolume, Subvolumes};
+use super::{Btrfs, FIRST_FREE, join};
+use crate::error::{Doing, Result};
+use crate::store::{Store, Touched};
+use btrfs_disk::items::{InodeExtref, InodeItem, InodeRef};
+use btrfs_uapi::tree_search::{Key, SearchFilter, tree_search_v2};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use uuid::Uuid;
+
+// linux/btrfs_tree.h
+const INODE_ITEM_KEY: u32 = 1;
+const INODE_REF_KEY: u32 = 12;
+const INODE_EXTREF_KEY: u32 = 13;
+const LAST_FREE: u64 = u64::MAX - 255;
+/// Bytes asked for in one search for the names of an inode, which are few.
+const FEW: usize = 4 << 10;
+
+pub(super) fn touched(store: &Btrfs, old: &str, new: &str) -> Result<Vec<Touched>> {
+    // What is not in the trees yet cannot be found in them.
+    store.sync()?;
+    let all = read::subvolumes(store)?;
+    let (old, new) = (Nest::read(store, &all, old)?, Nest::read(store, &all, new)?);
+    let mut touched = Vec::new();
+    for place in old.places.keys().chain(new.places.keys()).collect::<BTreeSet<_>>() {
+        let (Some(a), Some(b)) = (old.places.get(place), new.places.get(place)) else {
+            touched.push(Touched { path: place.into(), all: false });
+            continue;
+        };
+        let Some(since) = all.parted(a, b) else {
+            touched.push(Touched { path: place.into(), all: true });
+            continue;
+        };
+        for side in [a, b] {
+            let mut names = Names { store, tree: side.id, dirs: HashMap::from([(FIRST_FREE, Some(PathBuf::new()))]) };
+            for inode in changed(store, side.id, since)? {
+                let paths = names.paths(inode)?;
+                touched.extend(paths.into_iter().map(|path| Touched { path: Path::new(place).join(path), all: false }));
+            }
+        }
+    }
+    Ok(touched)
+}
+
+/// A subvolume and what is nested in it, by their paths from its top; its own is empty.
+struct Nest {
+    places: BTreeMap<String, Subvolume>,
+}
+
+impl Nest {
+    fn read(store: &Btrfs, all: &Subvolumes, path: &str) -> Result<Nest> {
+        let mut nested = read::nested(store, all, store.subvolume_id(path)?, path)?;
+        nested.push(String::new());
+        let mut places = BTreeMap::new();
+        for place in nested {
+            places.extend(read::at(store, all, &join(path, &place))?.map(|found| (place, found)));
+        }
+        Ok(Nest { places })
+    }
+}
+
+impl Subvolumes {
+    /// The last transaction of which two subvolumes both have everything, if they have a common past.
+    fn parted(&self, a: &Subvolume, b: &Subvolume) -> Option<u64> {
+        let (a, b) = (self.line(a), self.line(b));
+        let common = a.iter().find_map(|(uuid, at)| Some((*at, b.iter().find(|(other, _)| other == uuid)?.1)));
+        common.map(|(at, other)| at.min(other))
+    }
+
+    /// What a subvolume comes from, itself first, each with the last transaction up to which it has what is in that.
+    fn line(&self, of: &Subvolume) -> Vec<(Uuid, u64)> {
+        let mut line = vec![(of.uuid, u64::MAX)];
+        let (mut at, mut until) = (Some(of), u64::MAX);
+        while let Some((born, parent)) = at.and_then(|s| Some((s.born, s.parent_uuid?))) {
+            until = until.min(born);
+            line.push((parent, until));
+            // What is no tree of ancestors is no reason to go round for ever.
+            at = self.by_uuid(parent).filter(|_| line.len() <= self.len());
+        }
+        line
+    }
+}
+
+/// The inodes of a tree that were changed after a transaction.
+fn changed(store: &Btrfs, tree: u64, since: u64) -> Result<Vec<u64>> {
+    let Some(min_transid) = since.checked_add(1) else { return Ok(Vec::new()) };
+    let filter = SearchFilter {
+        tree_id: tree,
+        start: Key { objectid: FIRST_FREE, item_type: 0, offset: 0 },
+        end: Key { objectid: LAST_FREE, item_type: u32::MAX, offset: u64::MAX },
+        min_transid,
+        max_transid: u64::MAX,
+    };
+    let mut inodes = Vec::new();
+    tree_search_v2(store.top.fd(), filter, Some(read::SEARCH_BUFFER), |header, data| {
+        // In a block that has changed there are items that have not.
+        if header.item_type == INODE_ITEM_KEY && InodeItem::parse(data).is_some_and(|item| item.transid > since) {
+            inodes.push(header.objectid);
+        }
+        Ok(())
+    })
+    .doing("cannot look for what has changed")?;
+    Ok(inodes)
+}
+
+/// The paths of inodes in a tree.
+struct Names<'s> {
+    store: &'s Btrfs,
+    tree: u64,
+    /// Directories found so far; nothing for one that is gone.
+    dirs: HashMap<u64, Option<PathBuf>>,
+}
+
+impl Names<'_> {
+    /// Every path that leads to an inode.
+    fn paths(&mut self, inode: u64) -> Result<Vec<PathBuf>> {
+        if inode == FIRST_FREE {
+            return Ok(vec![PathBuf::new()]);
+        }
+        let mut paths = Vec::new();
+        for (parent, name) in self.names(inode)? {
+            paths.extend(self.dir(parent)?.map(|dir| dir.join(OsStr::from_bytes(&name))));
+        }
+        Ok(paths)
+    }
+
+    fn dir(&mut self, inode: u64) -> Result<Option<PathBuf>> {
+        // Upwards to one that is known, then down again.
+        let (mut way, mut at) = (Vec::new(), inode);
+        while !self.dirs.contains_key(&at) {
+            match self.names(at)?.pop() {
+                Some((parent, name)) => {
+                    way.push((at, name));
+                    at = parent;
+                }
+                None => drop(self.dirs.insert(at, None)),
+            }
+        }
+        let mut path = self.dirs[&at].clone();
+        for (inode, name) in way.into_iter().rev() {
+            path = path.map(|dir| dir.join(OsStr::from_bytes(&name)));
+            self.dirs.insert(inode, path.clone());
+        }
+        Ok(path)
+    }
+
+    /// The names of an inode, each with the directory it is in.
+    fn names(&self, inode: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+        let filter = SearchFilter {
+            tree_id: self.tree,
+            start: Key { objectid: inode, item_type: INODE_REF_KEY, offset: 0 },
+            end: Key { objectid: inode, item_type: INODE_EXTREF_KEY, offset: u64::MAX },
+            min_transid: 0,
+            max_transid: u64::MAX,
+        };
+        let mut names = Vec::new();
+        tree_search_v2(self.store.top.fd(), filter, Some(FEW), |header, data| {
+            match header.item_type {
+                INODE_REF_KEY => {
+                    names.extend(InodeRef::parse_all(data).into_iter().map(|found| (header.offset, found.name)));
+                }
+                INODE_EXTREF_KEY => {
+                    names.extend(InodeExtref::parse_all(data).into_iter().map(|found| (found.parent, found.name)));
+                }
+                _ => {}
+            }
+            Ok(())
+        })
+        .doing("cannot look for the names of what has changed")?;
+        Ok(names)
+    }
+}
