@@ -64,7 +64,8 @@
 //! places at once, so `exchange` is three renames that recovery can tell apart. Reading is libzfs, and starts no process: the
 //! filesystems below `ROOT` for `list`, with the snapshots that decide on what a BE holds; everything there where it is asked for.
 //! A channel program was measured to be slower, for it looks a dataset up anew for every property. It is quicker than opening libzfs
-//! where a few datasets count, so `create NAME` does without, however many BEs there are.
+//! where a few datasets count, so `create NAME` asks by programs which BEs are there, however many there are, and libzfs what is set
+//! on the one that is copied: a clone is born with that.
 //!
 //! A root's pool is never exported, and one that was not is imported only with the hostid it had before. So a store keeps one
 //! hostid, which the entries tell the kernel: BEs may come from anywhere, and initrds may be old.

@@ -2,7 +2,7 @@
 
 use super::{OWN_SNAPSHOT, Zfs};
 use crate::error::{Error, Result};
-use crate::sys::zfs::{self, Canmount, Property};
+use crate::sys::zfs::{Canmount, Kind, Property, Set, Value};
 use sha2::{Digest, Sha256};
 
 /// What a copy does not take over: where and whether it is mounted is decided for each BE, a copy is made to be changed, and a
@@ -48,25 +48,16 @@ pub(super) fn clone(store: &Zfs, from: &str, to: &str, born: &[Property<'_>]) ->
 /// Clones `from`, a snapshot of `dataset`, to `to`, with what is set on `dataset`. What is nested gets the mountpoint that was
 /// set on it, and is not mounted by whatever BE boots.
 fn copy(store: &Zfs, dataset: &str, from: &str, to: &str, born: &[Property<'_>]) -> Result<()> {
-    let settings = store.set_on(dataset)?;
+    let Set { kind, properties: set } = store.libzfs()?.set_on(dataset)?;
     let mut properties = born.to_vec();
-    if properties.is_empty() && settings.is_filesystem {
-        let off = settings.set.get("canmount").is_some_and(|v| v == "off");
+    if properties.is_empty() && kind == Kind::Filesystem {
+        let off = set.get("canmount") == Some(&Value::Unsigned(Canmount::Off as u64));
         properties.push(Property::Canmount(if off { Canmount::Off } else { Canmount::Noauto }));
-        properties.extend(settings.set.get("mountpoint").map(|path| Property::Mountpoint(path)));
+        properties.extend(set.get("mountpoint").and_then(Value::text).map(Property::Mountpoint));
     }
-    let mut native = Vec::new();
-    for (name, value) in &settings.set {
-        match name.contains(':') {
-            true if name.starts_with(OURS) => {}
-            true => properties.push(Property::Foreign(name, value)),
-            false if NOT_COPIED.contains(&name.as_str()) => {}
-            // The kernel takes each in its own way; the command knows them.
-            false => native.push((name.as_str(), value.as_str())),
-        }
-    }
-    store.lzc.clone(from, to, &properties)?;
-    if native.is_empty() { Ok(()) } else { zfs::set_native(to, &native) }
+    let copied = set.iter().filter(|(name, _)| !name.starts_with(OURS) && !NOT_COPIED.contains(&name.as_str()));
+    properties.extend(copied.map(|(name, value)| Property::AsItIs(name, value)));
+    store.lzc.clone(from, to, &properties)
 }
 
 /// The snapshot that the new BE at `to` is to be cloned from: `from` itself, or one made for this of the BE `from`. One that

@@ -4,7 +4,7 @@
 use super::Zfs;
 use crate::error::{Error, Kind, Result};
 use crate::sys::zfs::{Libzfs, Limits, List, Value, decode};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 /// A property of a dataset or snapshot; nothing if there is none.
 const PROPERTY: &str = r#"
@@ -68,38 +68,6 @@ end
 return found
 "#;
 
-/// What kind of dataset it is, under the empty name, and the properties that are set on it, here or where it was received from.
-const SETTINGS: &str = r#"
-args = ...
-local name = args["name"]
-local found = {[""] = zfs.get_prop(name, "type")}
--- Each question takes as long as finding the dataset, so what nobody can set is not asked for.
-local told = {}
-for i, property in ipairs(args["told"]) do
-    told[property] = true
-end
-for i, property in ipairs(zfs.list.system_properties(name)) do
-    if not told[property] then
-        local value, source = zfs.get_prop(name, property)
-        if value ~= nil and (source == name or source == "$recvd") then
-            found[property] = tostring(value)
-        end
-    end
-end
-for property, value, source in zfs.list.user_properties(name) do
-    if source == name or source == "$recvd" then
-        found[property] = value
-    end
-end
-return found
-"#;
-
-/// Properties that only tell something.
-const TOLD: &str = "available clones compressratio createtxg creation defer_destroy encryptionroot filesystem_count guid \
-    inconsistent ivsetguid keyguid keystatus logicalreferenced logicalused mounted name numclones objsetid origin prevsnap \
-    receive_resume_token redacted redact_snaps refcompressratio referenced remaptxg snapshot_count snapshots_changed type unique \
-    used usedbychildren usedbydataset usedbyrefreservation usedbysnapshots useraccounting userrefs written";
-
 /// The snapshots of a dataset with their clones: the transaction group it was made in and `SNAPSHOT`, then `>CLONE` for each.
 const SNAPSHOTS: &str = r#"
 args = ...
@@ -120,12 +88,6 @@ return found
 pub(super) struct WithClones {
     pub(super) snapshot: String,
     pub(super) clones: Vec<String>,
-}
-
-/// What was set on a dataset.
-pub(super) struct Set {
-    pub(super) is_filesystem: bool,
-    pub(super) set: BTreeMap<String, String>,
 }
 
 fn odd() -> Error {
@@ -181,24 +143,6 @@ impl Zfs {
         let args = pairs.map(|(key, value)| (key.to_string(), Value::Text(value.into())));
         let result = self.lzc.program_nosync(&self.pool.name, PROPERTY, &List::from(args), Limits::default())?;
         Ok(result.get("return").and_then(Value::text).unwrap_or_default().to_string())
-    }
-
-    /// What kind of dataset it is, and the properties that are set on it, as zfs-set(8) takes them.
-    pub(super) fn set_on(&self, full: &str) -> Result<Set> {
-        let told = TOLD.split_whitespace().map(str::to_string).collect();
-        let args = List::from([("name".into(), Value::Text(full.into())), ("told".into(), Value::Texts(told))]);
-        let result = self.lzc.program_nosync(&self.pool.name, SETTINGS, &args, Limits::default())?;
-        let list = result.get("return").and_then(Value::list).ok_or_else(odd)?;
-        let mut set = BTreeMap::new();
-        for (name, value) in list {
-            let value = match value.text().ok_or_else(odd)? {
-                // How a program reads a limit that is none.
-                "-1" if name.ends_with("_limit") => "none",
-                value => value,
-            };
-            set.insert(name.clone(), value.to_string());
-        }
-        Ok(Set { is_filesystem: set.remove("").as_deref() == Some("filesystem"), set })
     }
 
     /// Which of these filesystems and snapshots are there, with their identities.

@@ -1,5 +1,6 @@
 //! Datasets and snapshots, as they are read.
 
+use super::nvlist::List;
 use super::properties::Canmount;
 use std::collections::BTreeMap;
 
@@ -47,4 +48,13 @@ pub struct Dataset {
     pub readonly: bool,
     /// Its own user properties of those asked for, decoded ([`decode`](super::decode)).
     pub user: BTreeMap<String, String>,
+}
+
+/// What is set on a dataset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// What it is.
+    pub kind: Kind,
+    /// Native and user properties, as the kernel keeps them: numbers, of a choice too, or text.
+    pub properties: List,
 }

@@ -6,9 +6,9 @@
 #![allow(unsafe_code)]
 
 use super::command::meaning;
-use super::datasets::{Dataset, Kind};
+use super::datasets::{Dataset, Kind, Set};
 use super::library::{Full, Handle};
-use super::nvlist::{Inside, c_string, text};
+use super::nvlist::{Inside, Value, c_string, text};
 use super::pool::Settings;
 use super::properties::{Canmount, decode};
 use crate::error::{Error, Kind as Bad, Result};
@@ -116,6 +116,24 @@ impl Libzfs {
         }
     }
 
+    /// What kind of dataset it is, and the properties that are set on it itself, or came with it when it was received.
+    pub fn set_on(&self, name: &str) -> Result<Set> {
+        self.with(name, |handle| {
+            let library = self.library;
+            // SAFETY: an open dataset; the lists are its, and it stays open.
+            let (kind, native, user) = unsafe {
+                let native = Inside::at((library.zfs_get_all_props)(handle))?;
+                (kind(library, handle), native.read(), Inside::at((library.zfs_get_user_props)(handle))?.read())
+            };
+            let own = |(property, found): (String, Value)| {
+                let found = found.list()?;
+                let source = found.get("source")?.text()?;
+                (source == name || source == RECEIVED).then(|| Some((property, found.get("value")?.clone())))?
+            };
+            Ok(Set { kind, properties: native.into_iter().chain(user).filter_map(own).collect() })
+        })?
+    }
+
     /// What is set on a pool.
     pub fn pool(&self, name: &str) -> Result<Settings> {
         let pool = self.open_pool(name)?;
@@ -196,6 +214,18 @@ impl Drop for OpenPool {
     }
 }
 
+/// # Safety
+///
+/// `handle` is an open dataset or snapshot.
+unsafe fn kind(library: &Full, handle: Handle) -> Kind {
+    // SAFETY: the caller's.
+    match unsafe { (library.zfs_get_type)(handle) } {
+        FILESYSTEM => Kind::Filesystem,
+        SNAPSHOT => Kind::Snapshot,
+        _ => Kind::Volume,
+    }
+}
+
 /// Parents before children, snapshots after their dataset, oldest first.
 fn in_order(mut found: Vec<Dataset>) -> Vec<Dataset> {
     found.sort_by_cached_key(|d| {
@@ -265,11 +295,7 @@ impl<'a> Walk<'a> {
                 (status == 0).then(|| text(at))
             };
             let name = text((library.zfs_get_name)(handle));
-            let kind = match (library.zfs_get_type)(handle) {
-                FILESYSTEM => Kind::Filesystem,
-                SNAPSHOT => Kind::Snapshot,
-                _ => Kind::Volume,
-            };
+            let kind = kind(library, handle);
             let (filesystem, snapshot) = (kind == Kind::Filesystem, kind == Kind::Snapshot);
             let all = Inside::at((library.zfs_get_all_props)(handle))?;
             let users = Inside::at((library.zfs_get_user_props)(handle))?;

@@ -3,7 +3,8 @@
 //! Changes go through `libzfs_core` in this process: about ten times as fast as a `zfs` command each, and what
 //! a channel program changes is one transaction group. Many datasets are read by `libzfs`: a channel program is slower, and a
 //! synchronous one would hold up the pool. For a few it is faster, by the time that `libzfs` takes to open. The libraries are
-//! opened at first use, so the same binary runs where there is no OpenZFS. `zfs set` alone is a process, for native properties.
+//! opened at first use, so the same binary runs where there is no OpenZFS. Only `zfs set`, for a native property that somebody names,
+//! and `zfs diff` are processes.
 //!
 //! Every call that changes something returns when its transaction group is on disk, and with it everything that
 //! was written before in any dataset of the pool.
@@ -25,7 +26,7 @@ mod program;
 mod properties;
 
 pub use changes::changed_paths;
-pub use datasets::{Dataset, Kind};
+pub use datasets::{Dataset, Kind, Set};
 pub use libzfs::Libzfs;
 pub use lzc::Lzc;
 pub use mount::detached;

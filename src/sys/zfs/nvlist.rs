@@ -176,6 +176,11 @@ impl Inside<'_> {
         self.look_up(name, null(), self.library.nvlist_lookup_string).map(text)
     }
 
+    /// All that is in it; nothing if there is none.
+    pub(super) fn read(&self) -> List {
+        read(self.library, self.raw)
+    }
+
     fn look_up<T>(
         &self,
         name: &CStr,

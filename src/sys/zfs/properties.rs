@@ -38,8 +38,8 @@ pub enum Property<'a> {
     /// A user property (`org.bootenv:description`: lower case, digits, `:+._-`, at most 255 bytes) with a value of up to
     /// 8191 bytes, which is written encoded ([`encode`]).
     User(&'a str, &'a str),
-    /// A user property with a value that is written as it is: one of somebody else's.
-    Foreign(&'a str, &'a str),
+    /// Any property, native or somebody else's, with a value as the kernel keeps it.
+    AsItIs(&'a str, &'a Value),
 }
 
 impl Property<'_> {
@@ -53,7 +53,7 @@ impl Property<'_> {
             Property::PosixAcls => ("acltype".to_string(), Value::Unsigned(1)),
             Property::XattrsInInodes => ("xattr".to_string(), Value::Unsigned(2)),
             Property::User(name, value) => (name.to_string(), Value::Text(encode(value))),
-            Property::Foreign(name, value) => (name.to_string(), Value::Text(value.to_string())),
+            Property::AsItIs(name, value) => (name.to_string(), (*value).clone()),
         };
         Nvlist::new(&properties.iter().map(pair).collect::<List>())
     }
