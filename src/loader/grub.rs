@@ -13,6 +13,7 @@ use super::{Entry, Loader, menu};
 use crate::domain::{Asked, NextBoot};
 use crate::error::{Doing, Error, Result};
 use crate::store::Store;
+use crate::sys::efivar;
 use crate::sys::tree::Tree;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
@@ -45,6 +46,8 @@ const MODULES: &str = "part_gpt part_msdos fat btrfs normal configfile loadenv s
 const DEFAULT: &str = "bootenv_default";
 const ONCE: &str = "bootenv_once";
 const PREVIOUS: &str = "bootenv_previous";
+
+const NOT_BOOTED_BY: &str = "this machine was not booted by UEFI, so GRUB on its ESP does not decide what boots";
 
 /// What the store's settings call this loader, where they do.
 pub const NAME: &str = "grub";
@@ -216,6 +219,11 @@ impl Grub {
         whole && self.store.taken(&entry.path).unwrap_or(false)
     }
 
+    /// Whether the machine was booted without UEFI, and so by something else.
+    fn is_passed_by(&self) -> bool {
+        self.finder.is_root && !efivar::is_uefi()
+    }
+
     fn stub(&self) -> String {
         let find = if self.kernels.is_some() { ON_ESP_TEXT } else { IN_STORE_TEXT };
         format!("{find}{STUB_TEXT}").replace("@STORE_UUID@", &self.store.info().uuid)
@@ -350,6 +358,13 @@ impl Loader for Grub {
         Ok(Asked { default: get(DEFAULT), once: get(ONCE), previous: get(PREVIOUS) })
     }
 
+    fn may_ask(&self, _to: &Asked) -> Result<()> {
+        match self.is_passed_by() {
+            true => Err(Error::refused(NOT_BOOTED_BY).hint("switch the firmware from BIOS (CSM, legacy) to UEFI")),
+            false => Ok(()),
+        }
+    }
+
     fn ask(&self, asked: &Asked) -> Result<()> {
         let mut env = self.env()?;
         env.set(DEFAULT, asked.default.as_deref());
@@ -362,6 +377,9 @@ impl Loader for Grub {
 
     /// The rules of `grub/logic.cfg`: an entry whose kernel is gone does not count.
     fn due(&self, entries: &[Entry], asked: Asked) -> NextBoot {
+        if self.is_passed_by() {
+            return NextBoot { asked, unknown: true, ..NextBoot::default() };
+        }
         let of = |id: &Option<String>| {
             let id = id.as_ref()?;
             entries.iter().find(|e| e.id == *id && self.takes(e)).cloned()
@@ -416,6 +434,7 @@ impl Loader for Grub {
             let missing = files.filter(|file| !tree.exists(file));
             problems.extend(missing.map(|f| format!("{f} is missing on the ESP: `bootenv check --repair` makes it")));
             problems.extend(esp.must_be_writable().err().map(|e| e.in_a_line()));
+            problems.extend(self.may_ask(&Asked::default()).err().map(|e| e.in_a_line()));
             if let Some(kernels) = &self.kernels {
                 let entries = self.entries().unwrap_or_default();
                 let bare = entries.iter().filter(|e| e.kernel.is_some() && !kernels.has_all(tree, e));

@@ -229,7 +229,8 @@ pub fn read_back(store: &dyn Store, loader: &dyn Loader, bes: &[BootEnv], about:
         menu.problems.push(format!(
             "the loader was told to boot the {foreign}, which is none of bootenv's: `bootenv activate` a boot environment"
         ));
-    } else if !entries.is_empty() && next.asked.default.is_some() && next.asked.default != next.default {
+    } else if !entries.is_empty() && !next.unknown && next.asked.default.is_some() && next.asked.default != next.default
+    {
         menu.problems.push(format!(
             "the default is {}, which cannot be booted; the loader falls back to {}: `bootenv activate` another",
             next.asked.default.as_deref().unwrap_or("-"),
