@@ -82,10 +82,18 @@ impl Output {
         if self.json || !std::io::stdout().is_terminal() {
             return;
         }
-        let pager = std::env::var("PAGER").ok().filter(|p| !p.is_empty()).unwrap_or_else(|| "less".into());
-        let mut command = Command::new("sh");
+        let mut command = match std::env::var("PAGER") {
+            Ok(none) if none.is_empty() => return,
+            Ok(pager) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &pager]);
+                shell
+            }
+            Err(_) => Command::new("less"),
+        };
         // As git does: what fits on the screen stays there, colours are shown.
-        command.args(["-c", &pager]).env("LESS", std::env::var_os("LESS").unwrap_or_else(|| "FRX".into()));
+        command.env("LESS", std::env::var_os("LESS").unwrap_or_else(|| "FRX".into()));
+        // Where there is none, the lines are printed.
         let Ok(mut pager) = command.stdin(Stdio::piped()).spawn() else { return };
         if let Some(input) = pager.stdin.take()
             && rustix::stdio::dup2_stdout(&input).is_ok()

@@ -92,6 +92,18 @@ fn odd_names_stay_on_their_line() {
 }
 
 #[test]
+fn on_a_terminal_a_pager_shows_it() {
+    let lab = two();
+    inside(&lab, "blue", "echo more >> two");
+    lab.leave_top();
+    let command = format!("{} --store '{}' diff default blue", env!("CARGO_BIN_EXE_bootenv"), lab.store().display());
+    let shown = |pager: &str| sh(&format!("{pager} script -qec \"{command}\" /dev/null </dev/null"));
+    assert_eq!(shown("PAGER='tr a-z A-Z'").trim_end(), "M /TWO");
+    assert_eq!(shown("PAGER=").trim_end(), "M /two");
+    assert_eq!(sh(&format!("PAGER=false {command}")), "M /two\n", "nobody looks");
+}
+
+#[test]
 fn no_symlink_is_followed() {
     let lab = two();
     // What was a directory leads to the host's now, and what was a file to one that cannot be read to its end.
