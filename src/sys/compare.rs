@@ -129,19 +129,11 @@ pub fn differences(old: (&Tree, &Found), new: (&Tree, &Found), path: &Path) -> R
     Ok(found)
 }
 
+/// Opens what is at `path`: a symlink itself with `O_PATH` and `O_NOFOLLOW`, one on the way never (openat2(2)).
 fn open(tree: &Tree, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    // With O_NOFOLLOW a symlink at the end is what is wanted, not one on the way.
-    let resolve = if flags.contains(OFlags::NOFOLLOW) { resolve - ResolveFlags::NO_SYMLINKS } else { resolve };
-    let (dir, leaf) = match (flags.contains(OFlags::NOFOLLOW), path.parent(), path.file_name()) {
-        (true, Some(parent), Some(leaf)) if !parent.as_os_str().is_empty() => {
-            (Some(open(tree, parent, OFlags::PATH | OFlags::DIRECTORY)?), Path::new(leaf))
-        }
-        _ => (None, path),
-    };
-    let at = dir.as_ref().map_or(tree.fd(), std::os::fd::AsFd::as_fd);
-    rustix::fs::openat2(at, leaf, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    rustix::fs::openat2(tree.fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 fn same_bytes(old: &Tree, new: &Tree, path: &Path) -> Result<bool> {
