@@ -142,7 +142,8 @@
 //!
 //! `diff` asks the store where two BEs *may* differ, and compares what is there. On Btrfs a tree search passes over every block that is
 //! older than the moment at which the two parted, and tells the inodes that were changed since; a directory is one of them if a name in
-//! it came or went. So what has to be looked at is known without a walk, and no clock or checksum is trusted for it. On ZFS zfs-diff(8) tells
+//! it came or went. An inode that was only read since has changed too, but its count of changes has not. So what has to be looked at is
+//! known without a walk, and no clock or checksum is trusted for it. On ZFS zfs-diff(8) tells
 //! that; its ioctl has no call in a library, and a layout that changes from release to release.
 //!
 //! # Differences from the design

@@ -39,9 +39,12 @@ pub(super) fn touched(store: &Btrfs, old: &str, new: &str) -> Result<Vec<Touched
             touched.push(Touched { path: place.into(), all: true });
             continue;
         };
-        for side in [a, b] {
+        for (side, other) in [(a, b), (b, a)] {
             let mut names = Names { store, tree: side.id, dirs: HashMap::from([(FIRST_FREE, Some(PathBuf::new()))]) };
-            for inode in changed(store, side.id, since)? {
+            for (inode, state) in changed(store, side.id, since)? {
+                if state_in(store, other.id, inode)?.as_ref() == Some(&state) {
+                    continue;
+                }
                 let paths = names.paths(inode)?;
                 touched.extend(paths.into_iter().map(|path| Touched { path: Path::new(place).join(path), all: false }));
             }
@@ -89,8 +92,47 @@ impl Subvolumes {
     }
 }
 
+/// What an inode says of itself but for when it was read, which changes it too. Each other change counts `sequence` up.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    sequence: u64,
+    size: u64,
+    owner: (u32, u32),
+    mode: u32,
+    names: u32,
+    changed: (u64, u32),
+    written: (u64, u32),
+}
+
+impl State {
+    fn of(item: &InodeItem) -> State {
+        State {
+            sequence: item.sequence,
+            size: item.size,
+            owner: (item.uid, item.gid),
+            mode: item.mode,
+            names: item.nlink,
+            changed: (item.ctime.sec, item.ctime.nsec),
+            written: (item.mtime.sec, item.mtime.nsec),
+        }
+    }
+}
+
+/// An inode of a tree, if it is there.
+fn state_in(store: &Btrfs, tree: u64, inode: u64) -> Result<Option<State>> {
+    let at = |offset| Key { objectid: inode, item_type: INODE_ITEM_KEY, offset };
+    let filter = SearchFilter { tree_id: tree, start: at(0), end: at(0), min_transid: 0, max_transid: u64::MAX };
+    let mut found = None;
+    tree_search_v2(store.top.fd(), filter, Some(FEW), |_, data| {
+        found = InodeItem::parse(data).as_ref().map(State::of);
+        Ok(())
+    })
+    .doing("cannot look at what has changed")?;
+    Ok(found)
+}
+
 /// The inodes of a tree that were changed after a transaction.
-fn changed(store: &Btrfs, tree: u64, since: u64) -> Result<Vec<u64>> {
+fn changed(store: &Btrfs, tree: u64, since: u64) -> Result<Vec<(u64, State)>> {
     let Some(min_transid) = since.checked_add(1) else { return Ok(Vec::new()) };
     let filter = SearchFilter {
         tree_id: tree,
@@ -102,8 +144,10 @@ fn changed(store: &Btrfs, tree: u64, since: u64) -> Result<Vec<u64>> {
     let mut inodes = Vec::new();
     tree_search_v2(store.top.fd(), filter, Some(read::SEARCH_BUFFER), |header, data| {
         // In a block that has changed there are items that have not.
-        if header.item_type == INODE_ITEM_KEY && InodeItem::parse(data).is_some_and(|item| item.transid > since) {
-            inodes.push(header.objectid);
+        if header.item_type == INODE_ITEM_KEY
+            && let Some(item) = InodeItem::parse(data).filter(|item| item.transid > since)
+        {
+            inodes.push((header.objectid, State::of(&item)));
         }
         Ok(())
     })
