@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 /// What every BE and snapshot is described as, by those that describe.
 const TEXT: &str = "before the upgrade, kept as a way back";
 /// What is copied.
-const SOURCE: &str = "ROOT/default";
+pub const SOURCE: &str = "ROOT/default";
 /// Where those that have no place of their own put what they make.
 const OTHERS: &str = "OTHERS";
 /// What snapper manages: a copy of the same root.
-const SNAPPED: &str = "SNAPPED";
+pub const SNAPPED: &str = "SNAPPED";
 const CONFIG: &str = "bench";
 
 /// What is measured.
@@ -189,7 +189,8 @@ pub fn clear_snapper(rig: &Rig) -> Result<(), String> {
     rig.cleaned()
 }
 
-fn snapper<const N: usize>(rest: [&str; N]) -> Words {
+/// A command of snapper's.
+pub fn snapper<const N: usize>(rest: [&str; N]) -> Words {
     ["snapper", "--no-dbus", "-c", CONFIG].iter().chain(&rest).map(Into::into).collect()
 }
 
