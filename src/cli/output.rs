@@ -99,6 +99,8 @@ impl Output {
             && rustix::stdio::dup2_stdout(&input).is_ok()
         {
             self.pager = Some(pager);
+            // Ctrl-C is for the pager, which is left by its own key; its user would find it beside the shell.
+            let _ = signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&self.interrupted));
         }
     }
 
