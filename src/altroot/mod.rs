@@ -69,12 +69,12 @@ fn assemble(store: &dyn Store, be: &BootEnv, at: &Path, readonly: bool) -> Resul
 /// A read-only mount of the shared dataset, for a BE that has a place for it. A root of somebody else's may have none, and needs none.
 fn shared(store: &dyn Store, be: &BeName, path: &str) -> Result<Option<OwnedFd>> {
     let tree = store.tree(path)?;
-    if lacks_mountpoint(&tree)? {
-        return Err(Error::refused(format!("{be} has no /var/shared to mount the shared dataset on"))
-            .hint("`bootenv check --repair` makes it"));
-    }
     if !tree.exists(MOUNTPOINT) {
-        return Ok(None);
+        return match lacks_mountpoint(&tree)? {
+            false => Ok(None),
+            true => Err(Error::refused(format!("{be} has no /var/shared to mount the shared dataset on"))
+                .hint("`bootenv check --repair` makes it")),
+        };
     }
     // What is shown elsewhere would be in use.
     drop(tree);

@@ -47,8 +47,6 @@ const DEFAULT: &str = "bootenv_default";
 const ONCE: &str = "bootenv_once";
 const PREVIOUS: &str = "bootenv_previous";
 
-const NOT_BOOTED_BY: &str = "this machine was not booted by UEFI, so GRUB on its ESP does not decide what boots";
-
 /// What the store's settings call this loader, where they do.
 pub const NAME: &str = "grub";
 
@@ -360,8 +358,11 @@ impl Loader for Grub {
 
     fn may_ask(&self, _to: &Asked) -> Result<()> {
         match self.is_passed_by() {
-            true => Err(Error::refused(NOT_BOOTED_BY).hint("switch the firmware from BIOS (CSM, legacy) to UEFI")),
             false => Ok(()),
+            true => Err(Error::refused(
+                "this machine was not booted by UEFI, so GRUB on its ESP does not decide what boots",
+            )
+            .hint(efivar::BOOT_BY_UEFI)),
         }
     }
 

@@ -74,6 +74,9 @@ impl Variables {
     }
 }
 
+/// What to do where UEFI did not.
+pub const BOOT_BY_UEFI: &str = "switch the firmware from BIOS (CSM, legacy) to UEFI";
+
 /// Whether UEFI has booted this machine, as far as it can be seen.
 pub fn is_uefi() -> bool {
     Path::new("/sys/firmware/efi").exists()
@@ -82,8 +85,9 @@ pub fn is_uefi() -> bool {
 /// Refuses where no variables can be read: no UEFI, or no efivarfs.
 pub fn must_be_readable() -> Result<()> {
     if !is_uefi() {
-        return Err(Error::refused("this machine was not booted by UEFI, so it has no EFI variables")
-            .hint("switch the firmware from BIOS (CSM, legacy) to UEFI"));
+        return Err(
+            Error::refused("this machine was not booted by UEFI, so it has no EFI variables").hint(BOOT_BY_UEFI)
+        );
     }
     let mounted = rustix::fs::statfs(DIR).is_ok_and(|s| s.f_type as u32 == MAGIC);
     match mounted {

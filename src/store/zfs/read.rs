@@ -116,14 +116,15 @@ pub(super) fn contents(store: &Zfs, details: bool) -> Result<Contents> {
     let mut attention = Vec::new();
     let mut all = match details {
         true => store.libzfs()?.below(&root, true, &USER)?,
-        false => store.libzfs()?.children(&root, &USER)?,
-    };
-    if !details {
-        // Some decide on what destroying a BE would free.
-        for dataset in space::wanting_snapshots(&all) {
-            all.extend(store.libzfs()?.snapshots(&dataset)?);
+        false => {
+            let mut all = store.libzfs()?.children(&root, &USER)?;
+            // Some snapshots decide on what destroying a BE would free.
+            for dataset in space::wanting_snapshots(&all) {
+                all.extend(store.libzfs()?.snapshots(&dataset)?);
+            }
+            all
         }
-    }
+    };
     let adopted = adopted(store, &mut attention);
     for path in adopted.values() {
         let full = store.full(path);
