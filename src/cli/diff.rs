@@ -3,11 +3,12 @@
 use super::output::printable;
 use super::{Context, args};
 use crate::diff::{self, Difference};
-use crate::domain::{BootEnv, Inventory, Target};
+use crate::domain::{Inventory, Target};
 use crate::error::{Error, Result};
+use crate::ops;
 use crate::package::{self, Changes};
 use crate::session::Session;
-use crate::store::{LAYOUT, snapshot_path};
+use crate::store::LAYOUT;
 use crate::sys::compare::Aspect;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
@@ -15,16 +16,23 @@ use std::path::Path;
 
 /// One of the two: what it is called, and where it lies.
 struct Side {
-    name: String,
+    target: Target,
     path: String,
+}
+
+impl Side {
+    fn of(inventory: &Inventory, target: Target) -> Result<Side> {
+        Ok(Side { path: ops::path_of(inventory, &target)?, target })
+    }
 }
 
 pub(super) fn run(cx: &mut Context, args: &args::Diff) -> Result<()> {
     let old = Target::parse(&args.old)?;
     let new = args.new.as_deref().map(Target::parse).transpose()?;
     let session = cx.look()?;
-    let inventory = session.listing(true)?;
-    let (old, new) = (side(&inventory, &old)?, new.map_or_else(|| running(&inventory), |new| side(&inventory, &new))?);
+    let inventory = session.inventory_of(&[&old].into_iter().chain(&new).cloned().collect::<Vec<_>>())?;
+    let old = Side::of(&inventory, old)?;
+    let new = Side::of(&inventory, new.map_or_else(|| running(&inventory), Ok)?)?;
     if args.packages {
         let store = session.store();
         let changes = package::changes(&store.tree(&old.path)?, &store.tree(&new.path)?)?;
@@ -34,20 +42,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Diff) -> Result<()> {
     files(cx, &session, &old, &new)
 }
 
-fn side(inventory: &Inventory, target: &Target) -> Result<Side> {
-    let (name, path) = match target {
-        Target::Be(be) => (be.to_string(), inventory.be(be)?.path.clone()),
-        Target::Snapshot(be, snap) => {
-            inventory.snapshot(be, snap)?;
-            (format!("{be}@{snap}"), snapshot_path(be.as_str(), snap.as_str()))
-        }
-    };
-    Ok(Side { name, path })
-}
-
-fn running(inventory: &Inventory) -> Result<Side> {
-    let of = |be: &BootEnv| Side { name: be.name.to_string(), path: be.path.clone() };
-    inventory.bes.iter().find(|be| be.running).map(of).ok_or_else(|| {
+fn running(inventory: &Inventory) -> Result<Target> {
+    inventory.bes.iter().find(|be| be.running).map(|be| Target::Be(be.name.clone())).ok_or_else(|| {
         Error::usage("nothing of this store runs that it could be compared with").hint("name two boot environments")
     })
 }
@@ -62,11 +58,8 @@ fn files(cx: &mut Context, session: &Session, old: &Side, new: &Side) -> Result<
     touched.retain(|touched| !is_own(&touched.path));
     let json = cx.out.is_json();
     if json {
-        cx.out.text(&format!(
-            "{{\"version\": 1, \"old\": {}, \"new\": {}, \"files\": [",
-            text(&old.name),
-            text(&new.name)
-        ));
+        let (old, new) = (json!(old.target), json!(new.target));
+        cx.out.text(&format!("{{\"version\": 1, \"old\": {old}, \"new\": {new}, \"files\": ["));
     }
     let mut first = true;
     diff::files(trees, touched, &is_own, &mut |path, difference| {
@@ -82,10 +75,6 @@ fn files(cx: &mut Context, session: &Session, old: &Side, new: &Side) -> Result<
     Ok(())
 }
 
-fn text(text: &str) -> Value {
-    Value::from(text)
-}
-
 /// One difference for people.
 fn line(path: &Path, difference: &Difference) -> String {
     let path = printable(Path::new("/").join(path).as_os_str().as_bytes());
@@ -93,11 +82,12 @@ fn line(path: &Path, difference: &Difference) -> String {
         Difference::Added => format!("+ {path}"),
         Difference::Removed => format!("- {path}"),
         Difference::Changed(aspects) if aspects == &[Aspect::Content] => format!("M {path}"),
-        Difference::Changed(aspects) => {
-            let words: Vec<&str> = aspects.iter().map(|aspect| aspect.word()).collect();
-            format!("M {path} ({})", words.join(", "))
-        }
+        Difference::Changed(aspects) => format!("M {path} ({})", words(aspects).join(", ")),
     }
+}
+
+fn words(aspects: &[Aspect]) -> Vec<&'static str> {
+    aspects.iter().map(|aspect| aspect.word()).collect()
 }
 
 /// The same for programs.
@@ -110,7 +100,7 @@ fn document(path: &Path, difference: &Difference) -> Value {
     };
     let mut document = json!({"path": path.to_string_lossy(), "change": change});
     if let Some(aspects) = aspects {
-        document["what"] = aspects.iter().map(|aspect| aspect.word()).collect();
+        document["what"] = json!(words(aspects));
     }
     if path.to_str().is_none() {
         // JSON has text only.
@@ -121,7 +111,7 @@ fn document(path: &Path, difference: &Difference) -> Value {
 
 fn packages(cx: &Context, old: &Side, new: &Side, changes: &Changes) -> Result<()> {
     if cx.out.is_json() {
-        cx.out.document(&json!({"version": 1, "old": old.name, "new": new.name, "packages": changes}));
+        cx.out.document(&json!({"version": 1, "old": old.target, "new": new.target, "packages": changes}));
         return Ok(());
     }
     changes.added.iter().for_each(|(name, version)| cx.out.raw(format!("+ {name} {version}")));

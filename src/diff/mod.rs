@@ -42,7 +42,7 @@ pub fn files(
             (Some(_), None) => Some(Difference::Removed),
             (None, Some(_)) => Some(Difference::Added),
             (Some(was), Some(is)) => {
-                let aspects = differences((old, was), (new, is), &path)?;
+                let aspects = differences(was, is, &path, !all)?;
                 (!aspects.is_empty()).then_some(Difference::Changed(aspects))
             }
         };
@@ -50,8 +50,8 @@ pub fn files(
             report(&path, &difference);
         }
         let all = all || was.as_ref().map(Found::inode) != is.as_ref().map(Found::inode);
-        let names = |found: &Option<Found>, tree| found.as_ref().map_or(Ok(BTreeMap::new()), |f| f.names(tree, &path));
-        let (before, after) = (names(&was, old)?, names(&is, new)?);
+        let names = |found: Option<Found>| found.map_or(Ok(BTreeMap::new()), |found| found.names(&path));
+        let (before, after) = (names(was)?, names(is)?);
         let union: BTreeSet<_> = before.keys().chain(after.keys()).collect();
         let other = union.into_iter().filter(|name| all || before.get(*name) != after.get(*name));
         for inside in other.map(|name| path.join(name)).filter(|inside| !is_own(inside)) {

@@ -1,7 +1,7 @@
 //! `create`: a new BE, or a snapshot.
 
 use super::activate::ask_for;
-use super::describe;
+use super::{describe, path_of};
 use crate::domain::{BeName, BootEnv, Facts, Inventory, SnapName, Target, title};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
@@ -91,14 +91,7 @@ fn snapshot(inventory: &Inventory, request: &Create, be: &BeName, snap: &SnapNam
 
 fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Result<Plan> {
     let (from, source, said) = match &request.source {
-        Some(Target::Snapshot(be, snap)) => {
-            let (be, snapshot) = inventory.snapshot(be, snap)?;
-            (snapshot_path(be.name.as_str(), snapshot.name.as_str()), be, format!("{}@{}", be.name, snapshot.name))
-        }
-        Some(Target::Be(be)) => {
-            let be = inventory.be(be)?;
-            (be.path.clone(), be, be.name.to_string())
-        }
+        Some(target) => (path_of(inventory, target)?, inventory.be(target.be())?, target.to_string()),
         None => {
             let be = default_source(inventory)?;
             (be.path.clone(), be, be.name.to_string())

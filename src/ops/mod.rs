@@ -20,9 +20,21 @@ pub use rename::rename;
 pub use rollback::rollback;
 pub use upgrade::{Upgrade, Upgraded, upgrade};
 
-use crate::domain::{BeName, BootEnv, Facts, Inventory};
-use crate::error::Error;
+use crate::domain::{BeName, BootEnv, Facts, Inventory, Target};
+use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
+use crate::store::snapshot_path;
+
+/// Where a BE or a snapshot that is there lies, from the top of the store.
+pub fn path_of(inventory: &Inventory, target: &Target) -> Result<String> {
+    match target {
+        Target::Be(be) => Ok(inventory.be(be)?.path.clone()),
+        Target::Snapshot(be, snap) => {
+            inventory.snapshot(be, snap)?;
+            Ok(snapshot_path(be.as_str(), snap.as_str()))
+        }
+    }
+}
 
 /// The step that puts or renews the menu entry of a BE that is there.
 fn entry(inventory: &Inventory, be: &BootEnv) -> Step {

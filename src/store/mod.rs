@@ -11,9 +11,9 @@ pub use find::{Lock, Opened, exists, open};
 use crate::domain::{BeName, BootEnv, Facts, Heir, StoreInfo, Target};
 use crate::error::Result;
 use crate::sys::tree::Tree;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 /// Where BEs lie, from the top of the store.
@@ -33,6 +33,30 @@ pub struct Touched {
     pub path: PathBuf,
     /// Whether everything below may differ too.
     pub all: bool,
+}
+
+/// Where two BEs or snapshots may differ, of each of which is known what lies in which place: the root itself in the empty one, and
+/// what is nested in it. `within` tells where two in the same place do, from their tops; nothing where that cannot be told.
+fn touched<D>(
+    old: &BTreeMap<String, D>,
+    new: &BTreeMap<String, D>,
+    within: impl Fn(&D, &D) -> Result<Option<Vec<PathBuf>>>,
+) -> Result<Vec<Touched>> {
+    let mut touched = Vec::new();
+    for place in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        let paths = match (old.get(place), new.get(place)) {
+            (Some(a), Some(b)) => within(a, b)?,
+            // It is in one only, which is seen by looking there.
+            _ => Some(vec![PathBuf::new()]),
+        };
+        match paths {
+            Some(paths) => {
+                touched.extend(paths.iter().map(|path| Touched { path: Path::new(place).join(path), all: false }));
+            }
+            None => touched.push(Touched { path: place.into(), all: true }),
+        }
+    }
+    Ok(touched)
 }
 
 /// What is read besides which BEs there are: facts and menu entries, which add up where there are a thousand.
@@ -241,10 +265,8 @@ pub trait Store {
     /// through it, each with its place below the first.
     fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>>;
 
-    /// Where two BEs or snapshots may differ: nowhere else. Without a better knowledge that is everywhere.
-    fn touched(&self, _old: &str, _new: &str) -> Result<Vec<Touched>> {
-        Ok(vec![Touched { path: PathBuf::new(), all: true }])
-    }
+    /// Where two BEs or snapshots may differ, with what is nested in them: nowhere else.
+    fn touched(&self, old: &str, new: &str) -> Result<Vec<Touched>>;
 
     /// Makes the directories that what is nested in the dataset at `path` belongs on, where it can be nested without them.
     fn make_places(&self, _path: &str) -> Result<()> {

@@ -53,7 +53,11 @@ impl Found {
     /// What is at `path` of a tree, if something is.
     pub fn at(tree: &Tree, path: &Path) -> Result<Option<Found>> {
         let what = || format!("cannot look at {}", path.display());
-        let fd = match open(tree, path, OFlags::PATH | OFlags::NOFOLLOW) {
+        let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // A symlink itself is opened by these flags; one on the way leads nowhere (openat2(2)).
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let fd = match rustix::fs::openat2(tree.fd(), name, flags, Mode::empty(), resolve) {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             opened => opened.doing(what())?,
         };
@@ -76,17 +80,14 @@ impl Found {
     }
 
     /// The names in it, each with the inode number that the directory has for it; none if it is no directory.
-    pub fn names(&self, tree: &Tree, path: &Path) -> Result<BTreeMap<OsString, u64>> {
+    pub fn names(&self, path: &Path) -> Result<BTreeMap<OsString, u64>> {
         let what = || format!("cannot list {}", path.display());
-        if self.kind() != FileType::Directory {
-            return Ok(BTreeMap::new());
-        }
-        let fd = match open(tree, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME) {
-            // It went while we looked.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(BTreeMap::new()),
-            opened => opened.doing(what())?,
-        };
         let mut names = BTreeMap::new();
+        if self.kind() != FileType::Directory {
+            return Ok(names);
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOATIME | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty()).doing(what())?;
         for entry in Dir::new(fd).doing(what())? {
             let entry = entry.doing(what())?;
             let name = entry.file_name().to_bytes();
@@ -103,45 +104,38 @@ impl Found {
     }
 }
 
-/// What is not alike at `path`. The times of a file are not looked at: they tell that it may have changed, not that it has.
-pub fn differences(old: (&Tree, &Found), new: (&Tree, &Found), path: &Path) -> Result<Vec<Aspect>> {
-    let (a, b) = (&old.1.stat, &new.1.stat);
-    let kind = old.1.kind();
-    if kind != new.1.kind() {
+/// What is not alike in what was found at `path`. The times of a file are not looked at: they tell that it may have changed, not that
+/// it has. But where nothing is `known` of a change, what has all its times and the same inode number is taken for the same.
+pub fn differences(old: &Found, new: &Found, path: &Path, known: bool) -> Result<Vec<Aspect>> {
+    let (a, b) = (&old.stat, &new.stat);
+    let kind = old.kind();
+    if kind != new.kind() {
         return Ok(vec![Aspect::Type]);
     }
     let mut found = Vec::new();
     let times = |s: &Stat| (s.st_ino, s.st_ctime, s.st_ctime_nsec, s.st_mtime, s.st_mtime_nsec, s.st_size);
-    // One history, and the kernel has not touched its times since: nothing can be different.
-    let untouched = times(a) == times(b);
+    let untouched = !known && times(a) == times(b);
     let content = match kind {
-        FileType::RegularFile => !untouched && (a.st_size != b.st_size || !same_bytes(old.0, new.0, path)?),
-        FileType::Symlink => target(old.1, path)? != target(new.1, path)?,
+        FileType::RegularFile => !untouched && (a.st_size != b.st_size || !same_bytes(old, new, path)?),
+        FileType::Symlink => target(old, path)? != target(new, path)?,
         FileType::CharacterDevice | FileType::BlockDevice => a.st_rdev != b.st_rdev,
         _ => false,
     };
     found.extend(content.then_some(Aspect::Content));
     found.extend((a.st_mode != b.st_mode).then_some(Aspect::Mode));
     found.extend(((a.st_uid, a.st_gid) != (b.st_uid, b.st_gid)).then_some(Aspect::Owner));
-    if !untouched && kind != FileType::Symlink && attributes(old.1, path)? != attributes(new.1, path)? {
+    if !untouched && kind != FileType::Symlink && attributes(old, path)? != attributes(new, path)? {
         found.push(Aspect::Attributes);
     }
     Ok(found)
 }
 
-/// Opens what is at `path`: a symlink itself with `O_PATH` and `O_NOFOLLOW`, one on the way never (openat2(2)).
-fn open(tree: &Tree, path: &Path, flags: OFlags) -> rustix::io::Result<OwnedFd> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    rustix::fs::openat2(tree.fd(), path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-}
-
-fn same_bytes(old: &Tree, new: &Tree, path: &Path) -> Result<bool> {
+/// Whether two plain files have the same content.
+fn same_bytes(old: &Found, new: &Found, path: &Path) -> Result<bool> {
     let what = || format!("cannot read {}", path.display());
-    // What was a plain file a moment ago may be a FIFO by now, which would keep us for ever.
-    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::NOATIME;
-    let mut files =
-        [File::from(open(old, path, flags).doing(what())?), File::from(open(new, path, flags).doing(what())?)];
+    let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::CLOEXEC;
+    let open = |found: &Found| rustix::fs::open(found.proc_path(), flags, Mode::empty()).map(File::from).doing(what());
+    let mut files = [open(old)?, open(new)?];
     let mut buffers = [vec![0; CHUNK], vec![0; CHUNK]];
     loop {
         let mut lengths = [0; 2];

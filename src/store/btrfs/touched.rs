@@ -7,13 +7,13 @@
 use super::read::{self, Subvolume, Subvolumes};
 use super::{Btrfs, FIRST_FREE, join};
 use crate::error::{Doing, Result};
-use crate::store::{Store, Touched};
+use crate::store::{self, Store, Touched};
 use btrfs_disk::items::{InodeExtref, InodeItem, InodeRef};
-use btrfs_uapi::tree_search::{Key, SearchFilter, tree_search_v2};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use btrfs_uapi::tree_search::{Key, SearchFilter, SearchHeader, tree_search_v2};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use uuid::Uuid;
 
 // linux/btrfs_tree.h
@@ -21,53 +21,37 @@ const INODE_ITEM_KEY: u32 = 1;
 const INODE_REF_KEY: u32 = 12;
 const INODE_EXTREF_KEY: u32 = 13;
 const LAST_FREE: u64 = u64::MAX - 255;
-/// Bytes asked for in one search for the names of an inode, which are few.
+/// Bytes asked for in one search for what there is of one inode, which is little.
 const FEW: usize = 4 << 10;
 
 pub(super) fn touched(store: &Btrfs, old: &str, new: &str) -> Result<Vec<Touched>> {
     // What is not in the trees yet cannot be found in them.
     store.sync()?;
     let all = read::subvolumes(store)?;
-    let (old, new) = (Nest::read(store, &all, old)?, Nest::read(store, &all, new)?);
-    let mut touched = Vec::new();
-    for place in old.places.keys().chain(new.places.keys()).collect::<BTreeSet<_>>() {
-        let (Some(a), Some(b)) = (old.places.get(place), new.places.get(place)) else {
-            touched.push(Touched { path: place.into(), all: false });
-            continue;
-        };
-        let Some(since) = all.parted(a, b) else {
-            touched.push(Touched { path: place.into(), all: true });
-            continue;
-        };
+    store::touched(&places(store, &all, old)?, &places(store, &all, new)?, |a, b| {
+        let Some(since) = all.parted(a, b) else { return Ok(None) };
+        let mut paths = Vec::new();
         for (side, other) in [(a, b), (b, a)] {
             let mut names = Names { store, tree: side.id, dirs: HashMap::from([(FIRST_FREE, Some(PathBuf::new()))]) };
             for (inode, state) in changed(store, side.id, since)? {
-                if state_in(store, other.id, inode)?.as_ref() == Some(&state) {
-                    continue;
+                if state_in(store, other.id, inode)?.as_ref() != Some(&state) {
+                    paths.extend(names.paths(inode)?);
                 }
-                let paths = names.paths(inode)?;
-                touched.extend(paths.into_iter().map(|path| Touched { path: Path::new(place).join(path), all: false }));
             }
         }
-    }
-    Ok(touched)
+        Ok(Some(paths))
+    })
 }
 
-/// A subvolume and what is nested in it, by their paths from its top; its own is empty.
-struct Nest {
-    places: BTreeMap<String, Subvolume>,
-}
-
-impl Nest {
-    fn read(store: &Btrfs, all: &Subvolumes, path: &str) -> Result<Nest> {
-        let mut nested = read::nested(store, all, store.subvolume_id(path)?, path)?;
-        nested.push(String::new());
-        let mut places = BTreeMap::new();
-        for place in nested {
-            places.extend(read::at(store, all, &join(path, &place))?.map(|found| (place, found)));
-        }
-        Ok(Nest { places })
+/// The subvolume at `path` and what is nested in it, by their paths from its top.
+fn places(store: &Btrfs, all: &Subvolumes, path: &str) -> Result<BTreeMap<String, Subvolume>> {
+    let mut nested = read::nested(store, all, store.subvolume_id(path)?, path)?;
+    nested.push(String::new());
+    let mut places = BTreeMap::new();
+    for place in nested {
+        places.extend(read::at(store, all, &join(path, &place))?.map(|found| (place, found)));
     }
+    Ok(places)
 }
 
 impl Subvolumes {
@@ -92,7 +76,8 @@ impl Subvolumes {
     }
 }
 
-/// What an inode says of itself but for when it was read, which changes it too. Each other change counts `sequence` up.
+/// What an inode says of itself but for when it was read, which changes it too. Any other change counts `sequence` up, or, if it
+/// comes through a mapping, may only move the times.
 #[derive(Debug, PartialEq, Eq)]
 struct State {
     sequence: u64,
@@ -118,40 +103,47 @@ impl State {
     }
 }
 
-/// An inode of a tree, if it is there.
-fn state_in(store: &Btrfs, tree: u64, inode: u64) -> Result<Option<State>> {
-    let at = |offset| Key { objectid: inode, item_type: INODE_ITEM_KEY, offset };
-    let filter = SearchFilter { tree_id: tree, start: at(0), end: at(0), min_transid: 0, max_transid: u64::MAX };
-    let mut found = None;
-    tree_search_v2(store.top.fd(), filter, Some(FEW), |_, data| {
-        found = InodeItem::parse(data).as_ref().map(State::of);
+/// Searches a tree for items of some inodes and types, in blocks that are as new as a transaction.
+fn search(
+    store: &Btrfs,
+    tree_id: u64,
+    inodes: [u64; 2],
+    types: [u32; 2],
+    min_transid: u64,
+    mut found: impl FnMut(&SearchHeader, &[u8]),
+) -> Result<()> {
+    let start = Key { objectid: inodes[0], item_type: types[0], offset: 0 };
+    let end = Key { objectid: inodes[1], item_type: types[1], offset: u64::MAX };
+    let filter = SearchFilter { tree_id, start, end, min_transid, max_transid: u64::MAX };
+    let buffer = if inodes[0] == inodes[1] { FEW } else { read::SEARCH_BUFFER };
+    tree_search_v2(store.top.fd(), filter, Some(buffer), |header, data| {
+        found(header, data);
         Ok(())
     })
-    .doing("cannot look at what has changed")?;
-    Ok(found)
+    .doing("cannot look for what has changed")
+}
+
+/// An inode of a tree, if it is there.
+fn state_in(store: &Btrfs, tree: u64, inode: u64) -> Result<Option<State>> {
+    let mut state = None;
+    search(store, tree, [inode; 2], [INODE_ITEM_KEY; 2], 0, |_, data| {
+        state = InodeItem::parse(data).as_ref().map(State::of);
+    })?;
+    Ok(state)
 }
 
 /// The inodes of a tree that were changed after a transaction.
 fn changed(store: &Btrfs, tree: u64, since: u64) -> Result<Vec<(u64, State)>> {
-    let Some(min_transid) = since.checked_add(1) else { return Ok(Vec::new()) };
-    let filter = SearchFilter {
-        tree_id: tree,
-        start: Key { objectid: FIRST_FREE, item_type: 0, offset: 0 },
-        end: Key { objectid: LAST_FREE, item_type: u32::MAX, offset: u64::MAX },
-        min_transid,
-        max_transid: u64::MAX,
-    };
+    let Some(next) = since.checked_add(1) else { return Ok(Vec::new()) };
     let mut inodes = Vec::new();
-    tree_search_v2(store.top.fd(), filter, Some(read::SEARCH_BUFFER), |header, data| {
+    search(store, tree, [FIRST_FREE, LAST_FREE], [0, u32::MAX], next, |header, data| {
         // In a block that has changed there are items that have not.
         if header.item_type == INODE_ITEM_KEY
             && let Some(item) = InodeItem::parse(data).filter(|item| item.transid > since)
         {
             inodes.push((header.objectid, State::of(&item)));
         }
-        Ok(())
-    })
-    .doing("cannot look for what has changed")?;
+    })?;
     Ok(inodes)
 }
 
@@ -198,15 +190,8 @@ impl Names<'_> {
 
     /// The names of an inode, each with the directory it is in.
     fn names(&self, inode: u64) -> Result<Vec<(u64, Vec<u8>)>> {
-        let filter = SearchFilter {
-            tree_id: self.tree,
-            start: Key { objectid: inode, item_type: INODE_REF_KEY, offset: 0 },
-            end: Key { objectid: inode, item_type: INODE_EXTREF_KEY, offset: u64::MAX },
-            min_transid: 0,
-            max_transid: u64::MAX,
-        };
         let mut names = Vec::new();
-        tree_search_v2(self.store.top.fd(), filter, Some(FEW), |header, data| {
+        search(self.store, self.tree, [inode; 2], [INODE_REF_KEY, INODE_EXTREF_KEY], 0, |header, data| {
             match header.item_type {
                 INODE_REF_KEY => {
                     names.extend(InodeRef::parse_all(data).into_iter().map(|found| (header.offset, found.name)));
@@ -216,9 +201,7 @@ impl Names<'_> {
                 }
                 _ => {}
             }
-            Ok(())
-        })
-        .doing("cannot look for the names of what has changed")?;
+        })?;
         Ok(names)
     }
 }

@@ -2,13 +2,13 @@
 
 use super::Zfs;
 use crate::error::{Doing, Result};
-use crate::store::Touched;
+use crate::store::{self, Touched};
 use crate::sys::compare::Found;
 use crate::sys::tree::Tree;
 use crate::sys::zfs;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::DirEntryExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A point in the life of a dataset: a snapshot of it, or what it is now.
 #[derive(Debug, Clone)]
@@ -29,30 +29,18 @@ impl Point {
 }
 
 pub(super) fn touched(store: &Zfs, old: &str, new: &str) -> Result<Vec<Touched>> {
-    let (old, new) = (places(store, old)?, places(store, new)?);
-    let mut touched = Vec::new();
-    for place in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-        let at = Path::new(place);
-        let (Some(a), Some(b)) = (old.get(place), new.get(place)) else {
-            touched.push(Touched { path: at.into(), all: false });
-            continue;
-        };
-        let Some(common) = common(store, a, b)? else {
-            touched.push(Touched { path: at.into(), all: true });
-            continue;
-        };
+    let scratch = crate::altroot::own_dir()?;
+    store::touched(&places(store, old)?, &places(store, new)?, |a, b| {
+        let Some(common) = common(store, a, b)? else { return Ok(None) };
+        let mut all = Vec::new();
         for side in [a, b].into_iter().filter(|side| side.full() != common.full()) {
-            match zfs::changed_paths(&common.full(), &side.full()) {
-                Ok(paths) => {
-                    let more = other_names(store, side, &paths)?;
-                    touched.extend(paths.iter().chain(&more).map(|path| Touched { path: at.join(path), all: false }));
-                }
-                // It makes a snapshot for the moment, which a pool that is full or read-only does not take.
-                Err(_) => touched.push(Touched { path: at.into(), all: true }),
-            }
+            // It makes a snapshot for the moment, which a pool that is full or read-only does not take.
+            let Ok(paths) = zfs::changed_paths(&common.full(), &side.full(), &scratch) else { return Ok(None) };
+            all.extend(other_names(store, side, &paths)?);
+            all.extend(paths);
         }
-    }
-    Ok(touched)
+        Ok(Some(all))
+    })
 }
 
 /// The other names of files that have several: of those ZFS tells one, and only a look at every name finds the rest.

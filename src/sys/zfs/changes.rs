@@ -7,7 +7,7 @@ use super::command::printed;
 use crate::error::Result;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Runs zfs-diff(8) on `$1` and `$2`, after a line that says where the later one is mounted: the first mount in the table is what
 /// counts. What somebody has mounted with other options is busy for these.
@@ -18,10 +18,10 @@ at() {
         if [ "$source" = "$1" ]; then echo "$target"; return; fi
     done < /proc/self/mounts
 }
-mount -t tmpfs -o mode=700 tmpfs /run/bootenv
+mount -t tmpfs -o mode=700 tmpfs "$3"
 for dataset in "${1%%@*}" "${2%%@*}"; do
     [ -z "$(at "$dataset")" ] || continue
-    place=$(mktemp -d /run/bootenv/XXXXXX)
+    place=$(mktemp -d "$3/XXXXXX")
     mount -i -t zfs -o ro "$dataset" "$place" 2>/dev/null || mount -i -t zfs "$dataset" "$place"
 done
 at "${2%%@*}"
@@ -31,9 +31,11 @@ exec zfs diff -H "$1" "$2"
 /// The paths of what has changed, come or gone from the snapshot `from` to the snapshot or dataset `to`, from the top of that. What
 /// was renamed has both its names. An object of which ZFS no longer knows the path is left out: the directory that it was in
 /// has changed too.
-pub fn changed_paths(from: &str, to: &str) -> Result<Vec<PathBuf>> {
-    crate::altroot::own_dir()?;
-    let said = printed("unshare", &["--mount", "--propagation", "private", "--", "sh", "-c", SCRIPT, "sh", from, to])?;
+/// `scratch` is a directory to mount them below in a namespace that nobody sees.
+pub fn changed_paths(from: &str, to: &str, scratch: &Path) -> Result<Vec<PathBuf>> {
+    let scratch = scratch.to_string_lossy();
+    let own = ["--mount", "--propagation", "private", "--", "sh", "-c", SCRIPT, "sh"];
+    let said = printed("unshare", &[&own[..], &[from, to, &scratch]].concat())?;
     let (at, changes) = said.split_once('\n').unwrap_or_default();
     let at = PathBuf::from(OsString::from_vec(bytes(at, 3)));
     let paths = changes.lines().flat_map(|line| line.split('\t').skip(1));
