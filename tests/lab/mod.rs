@@ -159,6 +159,9 @@ trait Backend {
     /// Makes it, empty, if a laboratory begins without.
     fn make(&self);
 
+    /// Keeps it, as `init` has left it for this loader, where others can begin with a copy.
+    fn keep(&self, _loader: Loader) {}
+
     /// Mounts the top.
     fn raise(&self);
 
@@ -229,8 +232,8 @@ impl Lab {
     /// The same, for a store of this size.
     pub fn of_size(size: &str) -> Lab {
         isolate();
-        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let image = dir.path().join("lab.img");
+        let dir = scratch();
+        let image = dir.path().join(IMAGE);
         let backend: Box<dyn Backend> = match kind() {
             Kind::Btrfs => Box::new(btrfs::Image::new(&image, dir.path().join("top"))),
             #[cfg(feature = "zfs")]
@@ -245,7 +248,7 @@ impl Lab {
     #[cfg(feature = "zfs")]
     pub fn on_disk(disk: &Path) -> Lab {
         isolate();
-        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let dir = scratch();
         let backend = Box::new(pool::Pool::on(dir.path(), disk));
         let lab = Lab { backend, image: disk.to_path_buf(), dir, loader: Loader::SystemdBoot };
         lab.init(&root::kept(), &["--loader", lab.loader.name()]).ok();
@@ -269,11 +272,29 @@ impl Lab {
 
     /// The same, with both.
     pub fn made(loader: Loader, script: &str) -> Lab {
+        #[cfg(feature = "zfs")]
+        if let (Kind::Zfs, "") = (kind(), script)
+            && let Some(lab) = Lab::again(loader)
+        {
+            return lab;
+        }
         let mut lab = Lab::empty();
         lab.loader = loader;
         let root = if script.is_empty() { root::kept() } else { lab.root(script) };
         lab.init(&root, &["--loader", lab.loader.name()]).ok();
+        if script.is_empty() {
+            lab.backend.keep(loader);
+        }
         lab
+    }
+
+    /// One as another was when it was new.
+    #[cfg(feature = "zfs")]
+    fn again(loader: Loader) -> Option<Lab> {
+        isolate();
+        let dir = scratch();
+        let backend = Box::new(pool::Pool::again(dir.path(), loader)?);
+        Some(Lab { backend, image: dir.path().join(IMAGE), dir, loader })
     }
 
     /// What `init` has to be told to make the first BE of a store that is not there, or empty: a new image needs a size.
@@ -452,6 +473,13 @@ pub fn mountpoint(line: &str) -> PathBuf {
 
 /// What the names of laboratories' directories begin with.
 const PREFIX: &str = "bootenv-lab";
+
+/// The file of a Btrfs in them.
+const IMAGE: &str = "lab.img";
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix(PREFIX).tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
 
 thread_local!(static ISOLATED: Cell<bool> = const { Cell::new(false) });
 

@@ -3,12 +3,15 @@
 //!
 //! A dataset that is mounted is busy, so nothing is mounted while bootenv works on the pool.
 
-use super::{Backend, Kind, Ran, mountpoint, root, run, table, try_sh};
-use bootenv::sys::zfs::{Limits, List, Lzc, Value};
+use super::{Backend, Kind, Loader, Ran, mountpoint, root, run, table, try_sh};
+use bootenv::sys::zfs::{self, Limits, List, Lzc, Value};
 use nix::mount::{MsFlags, mount};
 use std::cell::Cell;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Everything in a pool, with some properties.
@@ -45,12 +48,25 @@ pub struct Pool {
 
 static POOLS: AtomicU32 = AtomicU32::new(0);
 
+/// A pool as it was, in a file that no directory names any more.
+struct Kept {
+    loader: Loader,
+    name: String,
+    file: File,
+}
+
+/// One for each loader, as `init` has left it: in an emulated machine copying it takes a fifth of the time.
+static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
+
+/// The file that a pool lies in.
+const FILE: &str = "pool";
+
 impl Pool {
     /// Makes an empty one on a sparse file.
     pub fn new(dir: &Path, size: &str) -> Pool {
-        let file = dir.join("pool");
+        let file = dir.join(FILE);
         let mib: u64 = size.strip_suffix('M').unwrap().parse().unwrap();
-        std::fs::File::create(&file).unwrap().set_len(mib << 20).unwrap();
+        File::create(&file).unwrap().set_len(mib << 20).unwrap();
         Pool::on(dir, &file)
     }
 
@@ -64,6 +80,28 @@ impl Pool {
         let create: Vec<&str> = create.split_whitespace().chain([pool.name.as_str(), vdev.to_str().unwrap()]).collect();
         run("zpool", &create);
         pool
+    }
+
+    /// What `keep` has been told to keep, once more: `None` if there is none, or if it is in use.
+    pub fn again(dir: &Path, loader: Loader) -> Option<Pool> {
+        let kept = KEPT.lock().unwrap();
+        let Kept { name, file, .. } = kept.iter().find(|kept| kept.loader == loader)?;
+        if zfs::Pool::is_imported(name) {
+            return None;
+        }
+        let pool = Pool { lzc: Lzc::open().unwrap(), name: name.clone(), top: dir.join("top"), clones: Cell::new(0) };
+        copy(Path::new(&format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd())), &pool.file());
+        pool.import();
+        Some(pool)
+    }
+
+    fn import(&self) {
+        run("zpool", &["import", "-N", "-o", "cachefile=none", "-d", self.file().to_str().unwrap(), &self.name]);
+    }
+
+    /// What it lies in, if that is no disk.
+    fn file(&self) -> PathBuf {
+        self.top.with_file_name(FILE)
     }
 
     /// The name of what is at a path below the top.
@@ -136,6 +174,10 @@ fn zfs(args: &[&str]) -> String {
     run("zfs", args)
 }
 
+fn copy(from: &Path, to: &Path) {
+    run("cp", &["--sparse=always", from.to_str().unwrap(), to.to_str().unwrap()]);
+}
+
 impl Backend for Pool {
     fn kind(&self) -> Kind {
         Kind::Zfs
@@ -146,6 +188,20 @@ impl Backend for Pool {
     }
 
     fn make(&self) {}
+
+    fn keep(&self, loader: Loader) {
+        let mut kept = KEPT.lock().unwrap();
+        // Not again for a case that has two of them.
+        if kept.iter().any(|kept| kept.loader == loader) {
+            return;
+        }
+        run("zpool", &["export", &self.name]);
+        let aside = self.top.with_file_name("kept");
+        copy(&self.file(), &aside);
+        kept.push(Kept { loader, name: self.name.clone(), file: File::open(&aside).unwrap() });
+        std::fs::remove_file(aside).unwrap();
+        self.import();
+    }
 
     fn raise(&self) {
         std::fs::create_dir_all(&self.top).unwrap();
@@ -268,7 +324,7 @@ impl Drop for Pool {
         let destroy = || Ran::from(Command::new("zpool").args(["destroy", "-f", &self.name]).output().unwrap());
         // What another thread has forked may still hold a mount.
         for _ in 0..20 {
-            if !bootenv::sys::zfs::Pool::is_imported(&self.name) || destroy().status == 0 {
+            if !zfs::Pool::is_imported(&self.name) || destroy().status == 0 {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(250));
