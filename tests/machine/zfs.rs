@@ -30,6 +30,8 @@ const SMOKE: &str = r#"
 set -eu
 modprobe zfs
 echo "OpenZFS $(cat /sys/module/zfs/version), Linux $(uname -r)"
+# zpool waits for udev, but not long enough where that still has a whole boot to do.
+udevadm settle --timeout=120
 zpool create -O mountpoint=none smoke mirror /dev/disk/by-id/virtio-scratch0 /dev/disk/by-id/virtio-scratch1
 zfs create -p -o mountpoint=legacy smoke/ROOT/a
 mount -t zfs smoke/ROOT/a /mnt
