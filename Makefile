@@ -50,6 +50,10 @@ install: build
 	$(BIN) completions bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bootenv
 	$(BIN) completions zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_bootenv
 	$(BIN) completions fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bootenv.fish
+	install -D -m 0644 src/package/hooks/apt.conf $(DESTDIR)$(ETC)/apt/apt.conf.d/80bootenv
+	install -D -m 0644 src/package/hooks/pacman.hook $(DESTDIR)$(ETC)/pacman.d/hooks/80-bootenv.hook
+	install -D -m 0644 src/package/hooks/dnf5.actions $(DESTDIR)$(ETC)/dnf/libdnf5-plugins/actions.d/bootenv.actions
+	install -D -m 0755 src/package/hooks/apk $(DESTDIR)$(ETC)/apk/commit_hooks.d/bootenv
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/kernel/postinst.d/zz-bootenv
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/initramfs/post-update.d/zz-bootenv
@@ -60,5 +64,7 @@ uninstall:
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bootenv \
 	    $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_bootenv \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bootenv.fish \
+	    $(DESTDIR)$(ETC)/apt/apt.conf.d/80bootenv $(DESTDIR)$(ETC)/pacman.d/hooks/80-bootenv.hook \
+	    $(DESTDIR)$(ETC)/dnf/libdnf5-plugins/actions.d/bootenv.actions $(DESTDIR)$(ETC)/apk/commit_hooks.d/bootenv \
 	    $(DESTDIR)$(ETC)/kernel/postinst.d/zz-bootenv $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv \
 	    $(DESTDIR)$(ETC)/initramfs/post-update.d/zz-bootenv

@@ -25,6 +25,7 @@
 //! | [`altroot`] | mounting a BE that does not run |
 //! | [`diff`] | how two BEs differ |
 //! | [`package`] | what a root has installed |
+//! | [`settings`] | what can be set in a BE |
 //! | [`session`] | one run against one store: opened, locked, recovered, read |
 //! | [`sys`] | the only code that touches the kernel, and the only `unsafe` |
 //!
@@ -170,6 +171,7 @@ pub mod ops;
 pub mod package;
 pub mod plan;
 pub mod session;
+pub mod settings;
 pub mod shared;
 pub mod store;
 pub mod sys;

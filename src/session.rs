@@ -5,7 +5,9 @@ use crate::error::{Error, Result};
 use crate::loader::{self, Described, Entry, Loader, Which};
 use crate::plan::execute::{Observer, World, execute, preflight};
 use crate::plan::{Plan, journal, recover};
+use crate::settings::Settings;
 use crate::store::{self, About, Lock, Opened, Store};
+use crate::sys::tree::Tree;
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
@@ -38,6 +40,14 @@ impl Session {
     /// Whether the running system is on the store.
     pub fn is_root(&self) -> bool {
         self.opened.is_root
+    }
+
+    /// The settings of the running system; where it is not on the store, nothing is set.
+    pub fn settings(&self) -> Result<Settings> {
+        match self.is_root() {
+            true => Settings::read(&Tree::at(Path::new("/"))?),
+            false => Ok(Settings::default()),
+        }
     }
 
     /// The boot loader: the one that was chosen in this run, else the store's.

@@ -1,5 +1,6 @@
 //! What the command line accepts.
 
+use crate::domain::policy::Amount;
 use crate::ops;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -60,6 +61,14 @@ pub enum Verb {
     Activate(Activate),
     /// Destroy boot environments or snapshots
     Destroy(Destroy),
+    /// Destroy automatic boot environments that have had their time
+    Prune(Prune),
+    /// Let boot environments stay until they are unpinned
+    Pin(Pin),
+    /// Let boot environments go again
+    Unpin(Pin),
+    /// Keep what runs as it is, before a package manager changes it: called by its hook
+    Auto(Auto),
     /// Give a boot environment another name
     Rename(Rename),
     /// Describe a boot environment or a snapshot
@@ -207,6 +216,46 @@ pub struct Destroy {
     /// The boot environments and snapshots
     #[arg(value_name = "NAME|BE@SNAP", required = true)]
     pub names: Vec<String>,
+}
+
+/// `prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Keep the newest N [default: what /etc/bootenv.toml says, else 10]
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+    /// Keep those that are no older than N days
+    #[arg(long, value_name = "N")]
+    pub keep_days: Option<u32>,
+    /// Destroy more, the oldest first, while less than this is free: 20G or 10%
+    #[arg(long, value_name = "SIZE", value_parser = amount)]
+    pub keep_free: Option<Amount>,
+}
+
+fn amount(text: &str) -> Result<Amount, String> {
+    Amount::try_from(text.to_string())
+}
+
+/// `pin` and `unpin`.
+#[derive(Debug, Args)]
+pub struct Pin {
+    /// The boot environments
+    #[arg(value_name = "NAME", required = true)]
+    pub names: Vec<String>,
+}
+
+/// `auto`.
+#[derive(Debug, Args)]
+pub struct Auto {
+    /// The package manager
+    #[arg(long, value_name = "NAME", required_unless_present = "booted")]
+    pub before: Option<String>,
+    /// The process of the package manager, for which one boot environment is enough
+    #[arg(long, value_name = "PID")]
+    pub process: Option<u32>,
+    /// What has booted is no automatic boot environment any more: done by the service bootenv-booted
+    #[arg(long, conflicts_with_all = ["before", "process"])]
+    pub booted: bool,
 }
 
 /// `rename`.

@@ -14,6 +14,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
         source: parse(&args.source)?,
         description: args.made.description(),
         activate: args.made.activation(),
+        automatic: None,
         properties: args.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
     };
     let (session, lock) = cx.begin()?;

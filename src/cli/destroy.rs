@@ -2,10 +2,11 @@
 
 use super::{Context, args};
 use crate::altroot;
-use crate::domain::Target;
+use crate::domain::{BootEnv, Inventory, Target};
 use crate::error::Result;
 use crate::ops;
 use crate::plan::Step;
+use crate::session::Session;
 
 pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
     let targets = args.names.iter().map(|name| Target::parse(name)).collect::<Result<Vec<_>>>()?;
@@ -16,19 +17,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
     };
     let mut request =
         ops::Destroy { targets, snapshots: args.snapshots, origin: args.origin, ..ops::Destroy::default() };
-    let mut bes = Vec::new();
-    for target in &request.targets {
-        if let Target::Be(name) = target {
-            bes.push(inventory.be(name)?.clone());
-        }
-    }
-    let paths: Vec<&str> = bes.iter().map(|be| be.path.as_str()).collect();
-    for be in bes.iter().filter(|be| !be.running) {
-        request.heirs.insert(be.name.clone(), session.store().heirs(&be.path, &paths)?);
-        if let Some(words) = altroot::mounted_elsewhere(session.store(), &be.path)? {
-            request.mounted_elsewhere.insert(be.name.clone(), words);
-        }
-    }
+    let bes = look_at(&session, &inventory, &mut request)?;
     let mounted: Vec<_> = bes.iter().filter(|be| args.force && be.mounted()).collect();
     // Everything else is decided before the first mount goes.
     let unmounted = inventory.bes.iter_mut().filter(|b| mounted.iter().any(|be| be.name == b.name));
@@ -45,4 +34,22 @@ pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
         altroot::vacate(session.store(), &places.collect::<Vec<_>>())?;
     }
     cx.carry_out(&session, &lock, &plan)
+}
+
+/// Adds what only the store and the mount tables know of the BEs that are to be destroyed, and gives them.
+pub(super) fn look_at(session: &Session, inventory: &Inventory, request: &mut ops::Destroy) -> Result<Vec<BootEnv>> {
+    let mut bes = Vec::new();
+    for target in &request.targets {
+        if let Target::Be(name) = target {
+            bes.push(inventory.be(name)?.clone());
+        }
+    }
+    let paths: Vec<&str> = bes.iter().map(|be| be.path.as_str()).collect();
+    for be in bes.iter().filter(|be| !be.running) {
+        request.heirs.insert(be.name.clone(), session.store().heirs(&be.path, &paths)?);
+        if let Some(words) = altroot::mounted_elsewhere(session.store(), &be.path)? {
+            request.mounted_elsewhere.insert(be.name.clone(), words);
+        }
+    }
+    Ok(bes)
 }

@@ -1,7 +1,7 @@
 //! `bootenv init`.
 
 use super::{Context, args};
-use crate::domain::{BeName, Inventory, kernel};
+use crate::domain::{BeName, Inventory, kernel, policy};
 use crate::error::{Doing, Error, Result};
 use crate::loader::Which;
 use crate::ops::{self, Origin};
@@ -133,7 +133,7 @@ fn new_image(cx: &mut Context, args: &args::Init, name: BeName, from: Option<Pat
         return Err(Error::usage(format!("{} is not there; a new image needs --size and --from", path.display()))
             .hint(format!("bootenv init --store {} --size 4G --from ROOT", path.display())));
     };
-    let bytes = parse_size(size)?;
+    let bytes = policy::bytes(size)?;
     let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if cx.cli.dry_run {
         let origin = Origin::Tree(from);
@@ -171,35 +171,4 @@ fn make_btrfs(image: &Path) -> Result<()> {
     let words = String::from_utf8_lossy(&output.stderr);
     let why = words.lines().find(|l| l.contains("ERROR")).unwrap_or(words.trim());
     Err(Error::failed(format!("mkfs.btrfs: {why}")).hint("a Btrfs needs at least about 128M"))
-}
-
-/// `4G`, `800M`, `1048576`: bytes, with binary multiples.
-fn parse_size(text: &str) -> Result<u64> {
-    let bad = || Error::usage(format!("{text:?} is no size")).hint("write it as 4G, 800M or a number of bytes");
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let factor = match text[digits.len()..].to_ascii_uppercase().trim_end_matches("IB").trim_end_matches('B') {
-        "" => 1,
-        "K" => 1 << 10,
-        "M" => 1 << 20,
-        "G" => 1 << 30,
-        "T" => 1u64 << 40,
-        _ => return Err(bad()),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(factor)).filter(|n| *n > 0).ok_or_else(bad)?;
-    if bytes > 1 << 56 { Err(bad()) } else { Ok(bytes) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_size;
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_size("4G").unwrap(), 4 << 30);
-        assert_eq!(parse_size("800MiB").unwrap(), 800 << 20);
-        assert_eq!(parse_size("4096").unwrap(), 4096);
-        for bad in ["", "G", "-1", "4X", "1.5G", "99999999999T", "0"] {
-            assert!(parse_size(bad).is_err(), "{bad:?}");
-        }
-    }
 }

@@ -83,7 +83,7 @@ fn document(inventory: &Inventory, chosen: &[&BootEnv]) -> Value {
                 "created": utc(be.created),
                 "description": be.facts.description,
                 "origin": origins.get(&be.name).map(Target::to_string),
-                "policy": "static",
+                "policy": be.facts.policy(),
                 "datasets": datasets(be),
                 "snapshots": snapshots,
                 "zones": [],
@@ -138,7 +138,7 @@ impl<'i, T: Into<Cow<'i, str>>> From<T> for Cell<'i> {
 }
 
 /// The cells of a line that is coloured or not.
-type Row<'i> = ([Cell<'i>; 6], bool);
+type Row<'i> = ([Cell<'i>; 7], bool);
 
 /// The lines of one BE.
 fn rows<'i>(
@@ -154,18 +154,19 @@ fn rows<'i>(
         flags(inventory, be).into(),
         be.mountpoints.first().map_or("-".into(), |m| printable(m.to_string_lossy()).into()),
         be.used.map_or("-".into(), |bytes| super::output::size(bytes).into()),
+        be.facts.policy().into(),
         Cell::Time(be.created),
         described(&be.facts),
     ];
     let datasets = if args.datasets || args.all { datasets(be) } else { Vec::new() };
     let snapshots = if args.snapshots || args.all { &be.snapshots[..] } else { &[] };
     let inside = indent.clone();
-    let datasets = datasets
-        .into_iter()
-        .map(move |d| [format!("{indent}  {d}").into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()]);
+    let datasets = datasets.into_iter().map(move |d| {
+        [format!("{indent}  {d}").into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into(), "-".into()]
+    });
     let snapshots = snapshots.iter().map(move |s| {
         let name = format!("{inside}  {}@{}", be.name, s.name);
-        [name.into(), "-".into(), "-".into(), "-".into(), Cell::Time(s.created), described(&s.facts)]
+        [name.into(), "-".into(), "-".into(), "-".into(), "-".into(), Cell::Time(s.created), described(&s.facts)]
     });
     std::iter::once((own, be.running)).chain(datasets.chain(snapshots).map(|row| (row, false)))
 }
@@ -188,16 +189,16 @@ fn table(cx: &Context, args: &args::List, inventory: &Inventory, chosen: &[&Boot
         }
         return cx.out.text(&text);
     }
-    let header = ["BE", "Active", "Mountpoint", "Space", "Created", "Description"];
+    let header = ["BE", "Active", "Mountpoint", "Space", "Policy", "Created", "Description"];
     let mut widths = header.map(str::len);
     for (row, _) in rows() {
-        row.iter().zip(&mut widths).take(5).for_each(|(cell, width)| *width = cell.width().max(*width));
+        row.iter().zip(&mut widths).take(6).for_each(|(cell, width)| *width = cell.width().max(*width));
     }
     let mut text = String::with_capacity((ordered.len() + 1) * (widths.iter().sum::<usize>() + 48));
     let (bold, plain) = cx.out.bold_marks();
     text += bold;
-    header[..5].iter().zip(&widths).for_each(|(cell, width)| padded(&mut text, *width, |text| *text += cell));
-    text.extend([header[5], plain, "\n"]);
+    header[..6].iter().zip(&widths).for_each(|(cell, width)| padded(&mut text, *width, |text| *text += cell));
+    text.extend([header[6], plain, "\n"]);
     for (row, coloured) in rows() {
         let (on, off) = if coloured { cx.out.green_marks() } else { ("", "") };
         text += on;

@@ -2,6 +2,7 @@
 
 mod activate;
 pub mod args;
+mod auto;
 mod check;
 mod create;
 mod describe;
@@ -12,6 +13,8 @@ mod list;
 mod mount;
 mod output;
 mod pending;
+mod pin;
+mod prune;
 mod rename;
 mod rollback;
 mod run;
@@ -105,6 +108,10 @@ fn run(cx: &mut Context, verb: Option<Verb>) -> Result<ExitCode> {
         Some(Verb::Create(args)) => create::run(cx, &args)?,
         Some(Verb::Activate(args)) => activate::run(cx, &args)?,
         Some(Verb::Destroy(args)) => destroy::run(cx, &args)?,
+        Some(Verb::Prune(args)) => prune::run(cx, &args)?,
+        Some(Verb::Pin(args)) => pin::run(cx, &args, true)?,
+        Some(Verb::Unpin(args)) => pin::run(cx, &args, false)?,
+        Some(Verb::Auto(args)) => auto::run(cx, &args)?,
         Some(Verb::Rename(args)) => rename::run(cx, &args)?,
         Some(Verb::Describe(args)) => describe::run(cx, &args)?,
         Some(Verb::Mount(args)) => mount::run(cx, &args)?,

@@ -21,6 +21,13 @@ pub struct Facts {
     /// Free text for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+    /// Whether it stays until it is unpinned.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pinned: bool,
+    /// The package manager's transaction that it was made before, if it was made without being asked for and nobody has taken it
+    /// in hand since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automatic: Option<String>,
     /// Everything else that stands in the file.
     #[serde(flatten)]
     pub rest: toml::Table,
@@ -28,7 +35,23 @@ pub struct Facts {
 
 impl Default for Facts {
     fn default() -> Self {
-        Facts { version: FORMAT, description: None, rest: toml::Table::new() }
+        Facts { version: FORMAT, description: None, pinned: false, automatic: None, rest: toml::Table::new() }
+    }
+}
+
+impl Facts {
+    /// What they are once somebody has taken the BE in hand; nothing if that changes nothing.
+    pub fn claimed(&self) -> Option<Facts> {
+        self.automatic.is_some().then(|| Facts { automatic: None, ..self.clone() })
+    }
+
+    /// Why the BE is there, in a word: `static` (it was asked for), `automatic` or `pinned`.
+    pub fn policy(&self) -> &'static str {
+        match (self.pinned, &self.automatic) {
+            (true, _) => "pinned",
+            (false, Some(_)) => "automatic",
+            (false, None) => "static",
+        }
     }
 }
 

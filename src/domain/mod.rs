@@ -4,6 +4,7 @@ mod be;
 pub mod fstab;
 pub mod kernel;
 mod name;
+pub mod policy;
 pub mod shared;
 
 pub use be::{

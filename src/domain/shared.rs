@@ -63,6 +63,22 @@ Type=oneshot
 ExecStart=bootenv pending --merge
 ";
 
+/// The name of the unit that tells that a BE has booted, below `etc/systemd/system/`.
+pub const BOOTED_UNIT: &str = "bootenv-booted.service";
+
+/// The text of that unit. A boot is not to fail for its sake.
+pub const BOOTED_UNIT_TEXT: &str = "\
+# Written by bootenv: a boot environment that has been booted is not destroyed as an old automatic one.
+[Unit]
+Description=Note that this boot environment was booted
+Documentation=man:bootenv-auto(8)
+After=local-fs.target
+
+[Service]
+Type=oneshot
+ExecStart=-bootenv --quiet auto --booted
+";
+
 /// What stands where a shared directory should be, in a BE that is about to be converted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {

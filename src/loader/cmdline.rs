@@ -1,21 +1,8 @@
 //! The kernel arguments a BE brings along, besides the ones that name its root.
 
 use crate::error::{Error, Result};
+use crate::settings::Settings;
 use crate::sys::tree::Tree;
-use serde::Deserialize;
-
-/// `/etc/bootenv.toml`, see bootenv.toml(5). Unknown keys are an error: a mistyped one would be silently without effect.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Config {
-    boot: Boot,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Boot {
-    cmdline: Option<String>,
-}
 
 /// The BE's own arguments: from `/etc/bootenv.toml`, else `/etc/kernel/cmdline` (kernel-install(8)), else
 /// `/etc/default/grub`. What names a root is left out: that is the BE's path.
@@ -31,14 +18,8 @@ pub fn extra(tree: &Tree) -> Result<String> {
 }
 
 fn told(tree: &Tree) -> Result<String> {
-    if let Some(text) = tree.read_text("etc/bootenv.toml")? {
-        let config: Config = toml::from_str(&text).map_err(|e| {
-            Error::refused(format!("/etc/bootenv.toml does not parse: {}", e.message()))
-                .hint("mend it (bootenv.toml(5)), or remove it")
-        })?;
-        if let Some(cmdline) = config.boot.cmdline {
-            return Ok(without_root(&cmdline));
-        }
+    if let Some(cmdline) = Settings::read(tree)?.boot.cmdline {
+        return Ok(without_root(&cmdline));
     }
     if let Some(text) = tree.read_text("etc/kernel/cmdline").unwrap_or(None) {
         return Ok(without_root(&text));

@@ -1,6 +1,6 @@
 //! `activate`: what boots next.
 
-use super::entry;
+use super::{entry, facts_step};
 use crate::domain::{Asked, BeName, Inventory};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
@@ -60,9 +60,9 @@ pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool, 
     let verb = if once { "activate -t" } else { "activate" };
     let then = inventory.next.default.as_deref().unwrap_or("nothing");
     let note = if once { format!("{be} boots next, once; then {then} again") } else { format!("{be} boots next") };
-    Ok(Clear::Plan(Box::new(
-        Plan::new(format!("{verb} {be}"), ask_for(inventory, be, once)).adding(renewed).noting(note),
-    )))
+    let mut plan = Plan::new(format!("{verb} {be}"), ask_for(inventory, be, once)).adding(renewed).noting(note);
+    plan.remove.extend(found.facts.claimed().map(|to| facts_step(found, to)));
+    Ok(Clear::Plan(Box::new(plan)))
 }
 
 /// Plans the taking back of a one-shot.

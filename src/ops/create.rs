@@ -31,6 +31,8 @@ pub struct Create {
     pub description: Option<String>,
     /// Whether it is activated.
     pub activate: Activate,
+    /// The transaction that it is made before, if nobody asks for it: then `prune` may take it.
+    pub automatic: Option<String>,
     /// Dataset properties to set.
     pub properties: BTreeMap<String, String>,
 }
@@ -108,7 +110,8 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
     }
     let path = be_path(name.as_str());
     describe::check(request.description.as_deref().unwrap_or(""))?;
-    let facts = Facts { description: request.description.clone(), ..Facts::default() };
+    let facts =
+        Facts { description: request.description.clone(), automatic: request.automatic.clone(), ..Facts::default() };
     let title = title(&name, request.description.as_deref());
     let entry = Step::Entry { be: name.to_string(), path: path.clone(), read: None, title, fresh: true };
     let clone = Step::Clone { from, to: path.clone(), readonly: false };

@@ -1,6 +1,6 @@
 //! `describe`: free text for a BE or a snapshot.
 
-use super::entry;
+use super::{entry, facts_step};
 use crate::domain::{BootEnv, Facts, Inventory, Target};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
@@ -25,13 +25,9 @@ pub fn describe(inventory: &Inventory, target: &Target, text: &str) -> Result<Pl
     match target {
         Target::Be(be) => {
             let be = inventory.be(be)?;
-            let to = Facts { description, ..be.facts.clone() };
+            let to = Facts { description, automatic: None, ..be.facts.clone() };
             let renamed = BootEnv { facts: to.clone(), ..be.clone() };
-            Ok(Plan::new(
-                format!("describe {}", be.name),
-                Step::Facts { path: be.path.clone(), to, was: be.facts.clone() },
-            )
-            .removing(entry(inventory, &renamed)))
+            Ok(Plan::new(format!("describe {}", be.name), facts_step(be, to)).removing(entry(inventory, &renamed)))
         }
         Target::Snapshot(be, snap) => {
             let (be, snapshot) = inventory.snapshot(be, snap)?;

@@ -110,6 +110,9 @@ impl<'i> Destruction<'i> {
             return Err(Error::refused(format!("{name} is running"))
                 .hint("activate another boot environment, reboot into it, then destroy this one"));
         }
+        if be.facts.pinned {
+            return Err(Error::refused(format!("{name} is pinned")).hint(format!("`bootenv unpin {name}` first")));
+        }
         if inventory.bes.len() == 1 {
             return Ok(());
         }

@@ -1,21 +1,27 @@
 //! What each request means: an inventory and a request become a plan, or a refusal. Pure: nothing here reads or writes.
 
 mod activate;
+mod automatic;
 mod check;
 mod create;
 mod describe;
 mod destroy;
 mod init;
+mod pin;
+mod prune;
 mod rename;
 mod rollback;
 mod upgrade;
 
 pub use activate::{Clear, activate, clear_once, not_bootable};
+pub use automatic::{Transaction, automatic};
 pub use check::{Problems, repair};
 pub use create::{Activate, Create, create, source_of};
 pub use describe::describe;
 pub use destroy::{Destroy, destroy};
 pub use init::{Init, Origin, init};
+pub use pin::{claim, pin};
+pub use prune::{Pruned, prune};
 pub use rename::rename;
 pub use rollback::rollback;
 pub use upgrade::{Upgrade, Upgraded, upgrade};
@@ -46,6 +52,11 @@ fn entry(inventory: &Inventory, be: &BootEnv) -> Step {
 fn told(path: &str, to: Facts) -> Option<Step> {
     let was = Facts::default();
     (to != was).then(|| Step::Facts { path: path.to_string(), to, was })
+}
+
+/// The step that keeps other facts for a BE that is there.
+fn facts_step(be: &BootEnv, to: Facts) -> Step {
+    Step::Facts { path: be.path.clone(), to, was: be.facts.clone() }
 }
 
 /// The refusal to take a BE away from a container or a service.

@@ -71,6 +71,14 @@ impl Plan {
         self
     }
 
+    /// With all that another plan does, after it.
+    pub fn then(mut self, other: Plan) -> Self {
+        self.request = format!("{}, {}", self.request, other.request);
+        self.remove.extend(other.add.into_iter().chain([other.commit]).chain(other.remove));
+        self.notes.extend(other.notes);
+        self
+    }
+
     /// With something the user should know.
     pub fn noting(mut self, note: impl Into<String>) -> Self {
         self.notes.push(note.into());

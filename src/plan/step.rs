@@ -275,10 +275,28 @@ impl fmt::Display for Step {
                 }
                 f.write_str(&words.join(", "))
             }
-            Step::Facts { path, to, .. } => match &to.description {
-                Some(text) => write!(f, "describe {path} as {text:?}"),
-                None => write!(f, "remove the description of {path}"),
-            },
+            Step::Facts { path, to, was } => {
+                let mut words = Vec::new();
+                match (&to.description, &was.description) {
+                    (to, was) if to == was => {}
+                    (Some(text), _) => words.push(format!("describe {path} as {text:?}")),
+                    (None, _) => words.push(format!("remove the description of {path}")),
+                }
+                match (to.pinned, was.pinned) {
+                    (true, false) => words.push(format!("pin {path}")),
+                    (false, true) => words.push(format!("unpin {path}")),
+                    _ => {}
+                }
+                match (&to.automatic, &was.automatic) {
+                    (Some(_), None) => words.push(format!("let {path} go when it has had its time")),
+                    (None, Some(_)) => words.push(format!("let {path} stay")),
+                    _ => {}
+                }
+                match words.is_empty() {
+                    true => write!(f, "leave what is known of {path} as it is"),
+                    false => f.write_str(&words.join(", ")),
+                }
+            }
             Step::Rename { from, to } => write!(f, "rename {from} to {to}"),
             Step::Exchange { place, with, .. } => write!(f, "put {with} in the place of {place}"),
             Step::Destroy { path, heirs, .. } => {

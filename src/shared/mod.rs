@@ -9,8 +9,8 @@ pub use pending::{Merged, merge as merge_pending, note_owners, waiting};
 
 use crate::domain::fstab;
 use crate::domain::shared::{
-    DROP_IN, DROP_IN_NAME, EARLY_UNITS, MOUNTPOINT, PENDING_UNIT, PRISTINE, SHARED_LIST, Standing, classify_link,
-    link_target, pending_unit,
+    BOOTED_UNIT, BOOTED_UNIT_TEXT, DROP_IN, DROP_IN_NAME, EARLY_UNITS, MOUNTPOINT, PENDING_UNIT, PRISTINE, SHARED_LIST,
+    Standing, classify_link, link_target, pending_unit,
 };
 use crate::error::{Doing, Error, Result};
 use crate::plan::execute::Observer;
@@ -90,9 +90,14 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
             tree.make_dir(&dir, 0o755)?;
             tree.write(&format!("{dir}/{DROP_IN_NAME}"), DROP_IN.as_bytes(), 0o644)?;
         }
-        tree.write(&format!("{UNITS}/{PENDING_UNIT}"), pending_unit().as_bytes(), 0o644)?;
-        tree.make_dir(&format!("{UNITS}/sysinit.target.wants"), 0o755)?;
-        tree.symlink(&format!("../{PENDING_UNIT}"), &format!("{UNITS}/sysinit.target.wants/{PENDING_UNIT}"))?;
+        for (unit, text, wanted_by) in [
+            (PENDING_UNIT, pending_unit(), "sysinit.target"),
+            (BOOTED_UNIT, BOOTED_UNIT_TEXT.to_string(), "multi-user.target"),
+        ] {
+            tree.write(&format!("{UNITS}/{unit}"), text.as_bytes(), 0o644)?;
+            tree.make_dir(&format!("{UNITS}/{wanted_by}.wants"), 0o755)?;
+            tree.symlink(&format!("../{unit}"), &format!("{UNITS}/{wanted_by}.wants/{unit}"))?;
+        }
     }
     access::teach(&tree)?;
     fill(store, path)

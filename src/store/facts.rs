@@ -43,7 +43,7 @@ fn newer(text: &str) -> Option<Facts> {
     let rest: toml::Table = toml::from_str(text).ok()?;
     let version = u32::try_from(rest.get("version")?.as_integer()?).ok().filter(|v| *v > FORMAT)?;
     let field = |name: &str| rest.get(name).and_then(toml::Value::as_str).map(str::to_string);
-    Some(Facts { version, description: field("description"), rest })
+    Some(Facts { version, description: field("description"), rest, ..Facts::default() })
 }
 
 /// Refuses to change facts of a newer format.

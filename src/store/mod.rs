@@ -9,7 +9,7 @@ mod zfs;
 pub use find::{Lock, Opened, exists, open};
 
 use crate::domain::{BeName, BootEnv, Facts, Heir, StoreInfo, Target};
-use crate::error::Result;
+use crate::error::{Doing, Result};
 use crate::sys::tree::Tree;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -97,6 +97,21 @@ pub struct Contents {
     pub shared: bool,
     /// What needs attention, in words with the repair.
     pub attention: Vec<String>,
+}
+
+/// Room for data, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What is free.
+    pub free: u64,
+    /// What there is, used or free.
+    pub size: u64,
+}
+
+/// What the filesystem that a tree lies in says of itself (statvfs(3)).
+fn space(tree: &Tree) -> Result<Space> {
+    let told = rustix::fs::fstatvfs(tree.fd()).doing("cannot ask how much of the store is free")?;
+    Ok(Space { free: told.f_bavail * told.f_frsize, size: told.f_blocks * told.f_frsize })
 }
 
 /// A file that facts are kept in.
@@ -196,6 +211,9 @@ pub trait Store {
     fn frees(&self, _paths: &[&str]) -> Result<Option<u64>> {
         Ok(None)
     }
+
+    /// How much room there is for data, once all that was destroyed is really free.
+    fn space(&self) -> Result<Space>;
 
     /// Renames a dataset.
     fn rename(&self, from: &str, to: &str) -> Result<()>;

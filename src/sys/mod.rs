@@ -10,6 +10,7 @@ pub mod loopdev;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
+pub mod process;
 pub mod tree;
 #[cfg(feature = "zfs")]
 pub mod zfs;

@@ -22,6 +22,15 @@ impl Lab {
     /// Makes the BE `name` what runs: it is the root of a mount namespace, and the shared dataset is mounted read-write on
     /// its `/var/shared`. No loader's state can be seen inside, for there is no FAT in the kernels that this lane runs on.
     pub fn running(&self, name: &str) -> Inside {
+        self.root_of_a_namespace(name, true)
+    }
+
+    /// The same with nothing of the host's: what is installed in the BE runs.
+    pub fn running_by_itself(&self, name: &str) -> Inside {
+        self.root_of_a_namespace(name, false)
+    }
+
+    fn root_of_a_namespace(&self, name: &str, with_tools: bool) -> Inside {
         let root = self.path("running");
         std::fs::create_dir_all(&root).unwrap();
         let script = format!(
@@ -29,7 +38,7 @@ impl Lab {
              mount -t tmpfs tmpfs tmp; pivot_root . .; umount -l .; echo ready; exec sleep 600",
             self.mounting(&format!("ROOT/{name}"), &root),
             self.mounting("SHARED", &root.join("var/shared")),
-            self.furnish(&root)
+            self.furnish(&root, with_tools)
         );
         // Ends with the test, however that ends.
         let mut command = Command::new("setpriv");
@@ -61,7 +70,7 @@ impl Lab {
 
     /// Furnishes a mounted root, to be entered by chroot.
     pub fn enter(&self, root: &Path) -> Inside {
-        sh(&format!("set -e; {}", self.furnish(root)));
+        sh(&format!("set -e; {}", self.furnish(root, true)));
         Inside {
             root: root.to_path_buf(),
             enter: vec!["chroot".into(), root.display().to_string()],
@@ -71,12 +80,13 @@ impl Lab {
         }
     }
 
-    /// A script that puts the host's tools, `/dev`, `/proc`, `/sys` and an empty `/run` into a mounted root.
-    fn furnish(&self, root: &Path) -> String {
+    /// A script that puts `/dev`, `/proc`, `/sys`, an empty `/run` and, if wanted, the host's tools into a mounted root.
+    fn furnish(&self, root: &Path, with_tools: bool) -> String {
+        let tools = if with_tools { "usr bin sbin lib lib64" } else { "" };
         format!(
             r#"
 cd '{0}'
-for dir in usr bin sbin lib lib64; do mount --bind -o ro /$dir $dir; done
+for dir in {tools}; do mount --bind -o ro /$dir $dir; done
 for dir in dev proc sys; do mount --bind /$dir $dir; done
 mount -t tmpfs tmpfs run
 touch run/bootenv-binary

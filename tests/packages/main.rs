@@ -6,6 +6,7 @@ mod lab;
 #[allow(dead_code)] // machines have more needs
 mod recipe;
 
+mod automatic;
 mod debian;
 mod guard;
 mod inside;

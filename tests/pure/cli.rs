@@ -4,12 +4,16 @@ use bootenv::cli::args::Cli;
 use clap::CommandFactory;
 use std::process::{Command, Output};
 
-const VERBS: [&str; 17] = [
+const VERBS: [&str; 21] = [
     "status",
     "list",
     "create",
     "activate",
     "destroy",
+    "prune",
+    "pin",
+    "unpin",
+    "auto",
     "rename",
     "describe",
     "mount",

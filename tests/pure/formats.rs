@@ -43,6 +43,8 @@ fn every_step() -> Vec<Step> {
         Step::Ask { to: Asked { previous: Some(be()), ..asked("default") }, was: asked("default") },
         Step::Facts { path: path(), to: described("a 'test' \\ \"x\""), was: Facts::default() },
         Step::Facts { path: path(), to: Facts::default(), was: described("x") },
+        Step::Facts { path: path(), to: Facts { pinned: true, ..described("x") }, was: described("x") },
+        Step::Facts { path: path(), to: described("x"), was: Facts { automatic: Some("y".into()), ..described("x") } },
         Step::Rename { from: path(), to: "ROOT/red".into() },
         Step::Exchange { place: path(), with: "ROOT/.rollback-1".into(), was: id(2) },
         Step::Destroy { path: path(), identity: id(2), heirs: Vec::new() },

@@ -1,6 +1,7 @@
 //! The pure lane: no store, no root, milliseconds. What requests become, what the command line says, and the rules that
 //! names, files and versions must follow whatever they are fed.
 
+mod automatic;
 mod cli;
 mod formats;
 mod plans;

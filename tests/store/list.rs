@@ -31,9 +31,9 @@ fn the_table_shows_what_boots_next() {
     let lab = family();
     let out = lab.bootenv(&["list"]).ok().stdout;
     let lines: Vec<Vec<&str>> = out.lines().map(|l| l.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["BE", "Active", "Mountpoint", "Space", "Created", "Description"]);
+    assert_eq!(lines[0], ["BE", "Active", "Mountpoint", "Space", "Policy", "Created", "Description"]);
     assert_eq!(lines[1][..3], ["default", "-", "-"]);
-    assert_eq!((&lines[2][..3], &lines[2][6..]), (&["zebra", "R", "-"][..], &["second", "thoughts"][..]));
+    assert_eq!((&lines[2][..3], &lines[2][7..]), (&["zebra", "R", "-"][..], &["second", "thoughts"][..]));
     assert_eq!(lines[3][..3], ["ant", "T", "-"]);
     assert_eq!(lines.len(), 4);
     // Columns are aligned: every one begins where its heading does.
@@ -43,20 +43,20 @@ fn the_table_shows_what_boots_next() {
 }
 
 #[test]
-fn for_scripts_there_are_six_fields_between_tabs_and_no_heading() {
+fn for_scripts_there_are_seven_fields_between_tabs_and_no_heading() {
     let lab = family();
     for args in [&[][..], &["-a"], &["-d"], &["-s"], &["zebra"], &["-a", "zebra"]] {
         for fields in script(&lab, args) {
-            assert_eq!(fields.len(), 6, "{args:?} {fields:?}");
+            assert_eq!(fields.len(), 7, "{args:?} {fields:?}");
             assert!(fields.iter().all(|f| !f.is_empty() && f.trim() == f), "{args:?} {fields:?}");
         }
     }
     let fields = &script(&lab, &["zebra"])[0];
     assert_eq!(
-        (fields[0].as_str(), fields[1].as_str(), fields[2].as_str(), fields[5].as_str()),
-        ("zebra", "R", "-", "second thoughts")
+        (fields[0].as_str(), fields[1].as_str(), fields[4].as_str(), fields[6].as_str()),
+        ("zebra", "R", "static", "second thoughts")
     );
-    chrono::DateTime::parse_from_rfc3339(&fields[4]).unwrap();
+    chrono::DateTime::parse_from_rfc3339(&fields[5]).unwrap();
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn datasets_snapshots_or_all() {
         ["zebra", "ROOT/zebra", "ROOT/zebra/var/lib/machines", "zebra@base", "zebra@late"]
     );
     assert_eq!(names(&lab, &["-d", "-s", "zebra"]), names(&lab, &["-a", "zebra"]));
-    assert_eq!(script(&lab, &["-s", "zebra"])[1][5], "as shipped");
+    assert_eq!(script(&lab, &["-s", "zebra"])[1][6], "as shipped");
 }
 
 #[test]
@@ -251,7 +251,7 @@ fn descriptions_cannot_draw_on_the_terminal_nor_break_lines() {
         assert!(out.contains("ü 日本"));
     }
     assert_eq!(script(&lab, &[]).len(), 1);
-    assert_eq!(script(&lab, &[])[0].len(), 6);
+    assert_eq!(script(&lab, &[])[0].len(), 7);
     assert_eq!(lab.menu().len(), 1);
     let title = lab.entry("default").unwrap().title;
     assert!(title.contains("ü 日本") && !title.chars().any(char::is_control), "{title:?}");

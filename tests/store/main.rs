@@ -43,6 +43,7 @@ mod pool_states;
 mod pools;
 mod promise_running;
 mod promise_shared;
+mod prune;
 mod remove;
 mod sequences;
 mod shared;

@@ -7,7 +7,7 @@ mod bulk;
 mod read;
 mod touched;
 
-use super::{About, Contents, FactsFile, HOME, LAYOUT, ROOT, SHARED, Store, Touched, facts};
+use super::{About, Contents, FactsFile, HOME, LAYOUT, ROOT, SHARED, Space, Store, Touched, facts};
 use crate::domain::{Facts, NAME_MAX, Room, StoreInfo};
 use crate::error::{Doing, Error, Result};
 use crate::sys::loopdev::LoopDevice;
@@ -253,6 +253,11 @@ impl Store for Btrfs {
             }
         }
         self.delete_one(path)
+    }
+
+    fn space(&self) -> Result<Space> {
+        read::wait_for_cleaner(self)?;
+        super::space(&self.top)
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {

@@ -11,6 +11,7 @@ use btrfs_uapi::subvolume;
 use btrfs_uapi::tree_search::{Key, SearchFilter, tree_search_v2};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 // linux/btrfs_tree.h
@@ -337,5 +338,38 @@ impl<'a> Reader<'a> {
                 Facts::default()
             }),
         }
+    }
+}
+
+// linux/btrfs_tree.h
+const ORPHAN_OBJECTID: u64 = -5i64 as u64;
+const ORPHAN_ITEM_KEY: u32 = 48;
+/// How long is waited for the cleaner, which may have other things to do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until the kernel has really deleted the subvolumes that are gone: till then each is an orphan of the root tree.
+pub(super) fn wait_for_cleaner(store: &Btrfs) -> Result<()> {
+    let key = |offset| Key { objectid: ORPHAN_OBJECTID, item_type: ORPHAN_ITEM_KEY, offset };
+    let until = Instant::now() + PATIENCE;
+    loop {
+        // Not syncfs(2): this one wakes the cleaner too. What that has freed is free after another commit.
+        btrfs_uapi::filesystem::sync(store.top.fd()).doing("cannot sync the store")?;
+        let mut orphans = 0;
+        let filter = SearchFilter {
+            tree_id: ROOT_TREE,
+            start: key(0),
+            end: key(u64::MAX),
+            min_transid: 0,
+            max_transid: u64::MAX,
+        };
+        tree_search_v2(store.top.fd(), filter, Some(SEARCH_BUFFER), |_, _| {
+            orphans += 1;
+            Ok(())
+        })
+        .doing("cannot look for what is being deleted")?;
+        if orphans == 0 || Instant::now() > until {
+            return store.sync();
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -16,7 +16,7 @@ mod read;
 mod space;
 mod touched;
 
-use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Store, Touched};
+use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Space, Store, Touched};
 use crate::domain::{Facts, Heir, Room, StoreInfo};
 use crate::error::{Error, Kind, Result};
 use crate::sys::mountinfo::{self, Mount};
@@ -302,6 +302,10 @@ impl Store for Zfs {
         space::frees(self, paths).map(Some)
     }
 
+    fn space(&self) -> Result<Space> {
+        space::space(self)
+    }
+
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         self.lzc.rename(&self.full(from), &self.full(to))
     }
@@ -451,7 +455,12 @@ fn shows(mount: &Mount, full: &str) -> bool {
 
 /// Facts as the properties they are kept in.
 fn properties_of(facts: &Facts) -> [(&'static str, Option<String>); 3] {
-    let rest = toml::to_string(&facts.rest).unwrap_or_default();
+    // All the rest in one: properties are few, and are read one by one.
+    let mut rest = toml::Table::try_from(facts).unwrap_or_default();
+    for own in ["version", "description"] {
+        rest.remove(own);
+    }
+    let rest = toml::to_string(&rest).unwrap_or_default();
     let version = crate::domain::FORMAT.to_string();
     [
         (DESCRIPTION, facts.description.clone()),

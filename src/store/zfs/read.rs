@@ -22,10 +22,11 @@ pub(super) fn true_origin(origin: &str) -> &str {
 /// The facts that are kept with a dataset.
 pub(super) fn facts(dataset: &Dataset) -> Facts {
     let text = |property: &str| dataset.user.get(property);
+    let rest = text(REST).and_then(|rest| toml::from_str::<Facts>(rest).ok()).unwrap_or_default();
     Facts {
         version: text(VERSION).and_then(|v| v.parse().ok()).unwrap_or(FORMAT),
         description: text(DESCRIPTION).cloned(),
-        rest: text(REST).and_then(|rest| toml::from_str(rest).ok()).unwrap_or_default(),
+        ..rest
     }
 }
 

@@ -5,9 +5,9 @@
 
 use super::destroy::inside;
 use super::{OWN_SNAPSHOT, Zfs};
-use crate::error::Result;
-use crate::store::{ROOT, Store};
-use crate::sys::zfs::Dataset;
+use crate::error::{Error, Result};
+use crate::store::{self, ROOT, Store};
+use crate::sys::zfs::{self, Dataset};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
@@ -19,6 +19,15 @@ pub(super) fn wanting_snapshots(all: &[Dataset]) -> Vec<String> {
     let told = |d: &Dataset| d.used_by_snapshots == 0 && d.newest.as_deref().is_some_and(|n| origins.contains(n));
     let wanting = all.iter().filter(|d| sources.contains(d.name.as_str()) && !told(d));
     wanting.map(|d| d.name.clone()).collect()
+}
+
+/// What is free for datasets, and what they could take if there were none.
+pub(super) fn space(store: &Zfs) -> Result<store::Space> {
+    zfs::wait_until_free(&store.pool.name)?;
+    let base = store.libzfs()?.one(&store.base, &[])?;
+    let base = base.ok_or_else(|| Error::not_found(format!("{} is gone", store.base)))?;
+    let free = store::space(&store.home()?)?.free;
+    Ok(store::Space { free, size: base.used + free })
 }
 
 /// What of a dataset stays, because something was cloned from it.

@@ -55,3 +55,8 @@ pub(super) fn meaning(program: &str, said: &str) -> Error {
         Error::failed(message)
     }
 }
+
+/// Waits until what has been destroyed in a pool is free (zpool-wait(8)).
+pub fn wait_until_free(pool: &str) -> Result<()> {
+    printed("zpool", &["wait", "-t", "free", pool]).map(drop)
+}

@@ -26,6 +26,7 @@ mod program;
 mod properties;
 
 pub use changes::changed_paths;
+pub use command::wait_until_free;
 pub use datasets::{Dataset, Kind, Set};
 pub use libzfs::Libzfs;
 pub use lzc::Lzc;
