@@ -1,5 +1,5 @@
 # Targets for people; the work is in tests/ and cargo.
-.PHONY: all build demo test lint pure store packages crash crash-zfs zfs machine bench install uninstall deps
+.PHONY: all build demo test lint pure store packages crash crash-zfs zfs zfs-core machine bench install uninstall deps
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -29,9 +29,9 @@ demo:
 
 test:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
-	@tests/run-lanes lint pure store packages crash machine
+	@tests/run-lanes lint pure store packages crash machine zfs-core
 
-lint pure store packages crash crash-zfs zfs machine:
+lint pure store packages crash crash-zfs zfs zfs-core machine:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
 	@tests/run-lanes $@
 
