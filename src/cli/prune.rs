@@ -41,7 +41,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Prune) -> Result<()> {
         let changed = !dry_run && !report.destroyed.is_empty();
         cx.out.document(&json!({"version": 1, "request": "prune", "dry_run": dry_run, "changed": changed,
             "steps": report.steps, "destroyed": names(&report.destroyed), "stay": stay,
-            "while_space_is_short": names(&report.spare), "notes": report.short}));
+            "while_space_is_short": names(&report.spare), "notes": Vec::from_iter(&report.short)}));
         return Ok(());
     }
     if dry_run {
