@@ -4,13 +4,14 @@
 use super::{Prepared, prepare, run};
 use crate::domain::shared::{MOUNTPOINT, SHARED_LIST, Standing, classify_link};
 use crate::domain::{BeName, fstab, kernel};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::package;
 use crate::shared::own_mount;
 use crate::store::Store;
 use crate::sys::tree::Tree;
 use rustix::fs::FileType;
 use std::ffi::OsString;
+use std::os::unix::fs::FileExt;
 
 /// What starts the system, wherever distributions keep it.
 const INITS: [&str; 4] = ["usr/lib/systemd/systemd", "lib/systemd/systemd", "usr/sbin/init", "sbin/init"];
@@ -32,11 +33,16 @@ pub fn examine(store: &dyn Store, be: &BeName, path: &str) -> Result<Vec<String>
     }
     wrong.extend(kernel_problem(&tree)?);
     wrong.extend(shared_problems(store, &tree, &entries)?);
-    if let Some(manager) = package::of(&tree)
-        && manager.audit().first().is_some_and(|program| has_program(&tree, program))
-    {
-        let prepared = prepare(store, be, path)?;
-        wrong.extend(audit(&prepared, manager)?);
+    for manager in package::of(&tree) {
+        // One that we cannot read may be sound.
+        if let Err(e) = manager.packages(&tree)
+            && e.kind == Kind::Failed
+        {
+            wrong.push(e.message);
+        } else if manager.audit().first().is_some_and(|program| has_program(&tree, program)) {
+            let prepared = prepare(store, be, path)?;
+            wrong.extend(audit(&prepared, manager)?);
+        }
     }
     Ok(wrong)
 }
@@ -60,7 +66,12 @@ fn has_program(tree: &Tree, name: &str) -> bool {
 fn kernel_problem(tree: &Tree) -> Result<Option<String>> {
     let files: Vec<String> = tree.list("boot")?.into_iter().filter_map(|name| name.into_string().ok()).collect();
     let Some(kernel) = kernel::newest(&files) else { return Ok(Some("there is no kernel in /boot".into())) };
-    let version = kernel.image.split_once('-').map(|(_, version)| version);
+    let named = kernel.image.split_once('-').map(|(_, version)| version);
+    // Arch and Alpine name it after its flavour.
+    let version = match named.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())) {
+        Some(version) => Some(version.to_string()),
+        None => release(tree, &kernel.image)?,
+    };
     let Some(version) = version else { return Ok(None) };
     let has_modules = ["usr/lib/modules", "lib/modules"].iter().any(|dir| tree.exists(&format!("{dir}/{version}")));
     let any_modules = ["usr/lib/modules", "lib/modules"].iter().any(|dir| tree.list(dir).is_ok_and(|l| !l.is_empty()));
@@ -70,6 +81,19 @@ fn kernel_problem(tree: &Tree) -> Result<Option<String>> {
         (_, false) => Some(format!("the kernel {} has no initrd", kernel.image)),
         _ => None,
     })
+}
+
+/// The release that a kernel for x86 has in its head (the kernel's documentation, "The Linux/x86 Boot Protocol").
+fn release(tree: &Tree, image: &str) -> Result<Option<String>> {
+    let Some(file) = tree.file(&format!("boot/{image}"))? else { return Ok(None) };
+    let (mut head, mut text) = ([0; 14], [0; 64]);
+    if file.read_exact_at(&mut head, 0x202).is_err() || !head.starts_with(b"HdrS") {
+        return Ok(None);
+    }
+    let at = 0x200 + u64::from(u16::from_le_bytes([head[12], head[13]]));
+    let read = file.read_at(&mut text, at).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[..read]);
+    Ok(text.split([' ', '\0']).next().filter(|release| !release.is_empty()).map(str::to_string))
 }
 
 /// The links into the shared dataset, where the BE has a place for it. `entries` is what fstab mounts.

@@ -6,6 +6,7 @@ use crate::error::{Doing, Result};
 use crate::ops::{self, Activate, Upgraded};
 use crate::package::{self, Changes};
 use crate::plan::Plan;
+use crate::plan::execute::Observer;
 use crate::session::Session;
 use crate::store::Lock;
 use serde_json::json;
@@ -27,7 +28,11 @@ pub(super) fn run(cx: &mut Context, args: &args::Upgrade) -> Result<()> {
     }
     upgraded.plans().try_for_each(|plan| carry_out(cx, &session, &lock, plan))?;
     let store = session.store();
-    let changes = package::changes(&store.tree(&upgraded.from)?, &store.tree(&upgraded.path)?)?;
+    // The new one is there, whatever can be told of it.
+    let changes = package::changes(&store.tree(&upgraded.from)?, &store.tree(&upgraded.path)?).unwrap_or_else(|e| {
+        cx.out.note(&format!("which packages differ is not known: {}", e.in_a_line()));
+        Changes::default()
+    });
     let used = session.inventory_about(Some(&upgraded.be))?.be(&upgraded.be)?.used;
     if cx.out.is_json() {
         let mut document = cx.out.plan_document(&upgraded.whole(), false);

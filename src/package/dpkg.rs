@@ -3,6 +3,7 @@
 use super::{PackageManager, Packages};
 use crate::error::Result;
 use crate::sys::tree::Tree;
+use std::collections::BTreeSet;
 
 const STATUS: &str = "var/lib/dpkg/status";
 
@@ -14,24 +15,24 @@ impl PackageManager for Dpkg {
         "dpkg"
     }
 
-    fn is_in(&self, root: &Tree) -> bool {
-        root.exists(STATUS)
-    }
-
     fn packages(&self, root: &Tree) -> Result<Packages> {
         let text = root.read(STATUS)?.unwrap_or_default();
         Ok(parse(&String::from_utf8_lossy(&text)))
     }
 
-    fn files(&self, root: &Tree, package: &str) -> Result<Vec<String>> {
-        // The name has the architecture only where a package may be there for several.
-        let plain = package.split(':').next().unwrap_or(package);
-        for name in [package, plain] {
-            if let Some(list) = root.read(&format!("var/lib/dpkg/info/{name}.list"))? {
-                return Ok(String::from_utf8_lossy(&list).lines().map(str::to_string).collect());
+    fn files(&self, root: &Tree, packages: &BTreeSet<&str>) -> Result<Vec<String>> {
+        let mut files = Vec::new();
+        for package in packages {
+            // The name has the architecture only where a package may be there for several.
+            let plain = package.split(':').next().unwrap_or(package);
+            for name in [package, plain] {
+                if let Some(list) = root.read(&format!("var/lib/dpkg/info/{name}.list"))? {
+                    files.extend(String::from_utf8_lossy(&list).lines().map(str::to_string));
+                    break;
+                }
             }
         }
-        Ok(Vec::new())
+        Ok(files)
     }
 
     fn audit(&self) -> &'static [&'static str] {

@@ -4,6 +4,7 @@
 mod automatic;
 mod cli;
 mod formats;
+mod packages;
 mod plans;
 mod properties;
 mod rig;
