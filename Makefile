@@ -13,7 +13,7 @@ all: build
 BUILD_DEPS = gcc libc6-dev libclang-dev
 RUN_DEPS = btrfs-progs grub-common grub-efi-amd64-bin
 TEST_DEPS = acl attr systemd-boot-efi mandoc strace procps python3-minimal util-linux xz-utils zstd e2fsprogs
-MACHINE_DEPS = qemu-system-x86 ovmf mtools dosfstools mmdebstrap fdisk debian-archive-keyring
+MACHINE_DEPS = qemu-system-x86 qemu-utils python3-pip ovmf mtools dosfstools mmdebstrap fdisk debian-archive-keyring
 BENCH_DEPS = snapper rsync
 
 # Installs what is missing, and asks the network only then.

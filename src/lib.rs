@@ -134,7 +134,8 @@
 //! `nodev`, so that packages may make them.
 //!
 //! Below `/var/shared` the command sees an overlay, whose upper layer is the BE's own and so goes where its clones go. At the
-//! first boot a unit merges it with plain renames ([`shared`]); the kernel's overlay is not needed for that.
+//! first boot a unit merges it with plain renames ([`shared`]); the kernel's overlay is not needed for that. Where pacman is at home the
+//! links to that give way to directories for as long as a command runs: it takes a link for a conflict, and nothing can be mounted on one.
 //!
 //! `upgrade` is a creation with two more steps, *run* and *examine*, before the menu entry. So the journal undoes it like any
 //! other plan. The lock is held meanwhile, by the keeper too: nobody recovers a plan while its command still runs.

@@ -1,5 +1,5 @@
-//! What a command finds in an alternate root besides the BE itself: kernel filesystems, devices, the resolver, and a
-//! policy by which no service is started.
+//! What a command finds in an alternate root besides the BE itself: kernel filesystems, devices, the resolver, a policy by
+//! which no service is started, and what rpm has to be told.
 
 use crate::error::{Doing, Result};
 use crate::sys::mount;
@@ -29,8 +29,13 @@ const POLICY_TEXT: &str =
     "#!/bin/sh\n# bootenv: services are not started in a boot environment that does not run\nexit 101\n";
 const RESOLVER: &str = "etc/resolv.conf";
 
+/// Where rpm reads macros, after those of its plugins.
+const RPM_MACROS: &str = "usr/lib/rpm/macros.d/macros.zz-bootenv";
+/// A plugin of rpm gives each script a mount namespace of its own, which nothing here may make, and no script would run.
+const RPM_MACROS_TEXT: &str = "%__transaction_unshare %{nil}\n";
+
 /// Files that may have to be there to be mounted on. One of ours is empty, and may neither be read nor run.
-const PLACEHOLDERS: [&str; 2] = [POLICY, RESOLVER];
+const PLACEHOLDERS: [&str; 3] = [POLICY, RESOLVER, RPM_MACROS];
 const PLACEHOLDER_MODE: u32 = 0;
 
 /// Puts it all in its places. `own` is a directory in which files can be made that are gone with the namespace.
@@ -52,7 +57,13 @@ pub(super) fn furnish(be: &Tree, own: &Path) -> Result<()> {
     for_everybody(&Tree::below(&run, "run")?, "lock")?;
     put(be, "run", run, quiet)?;
     resolver(be, own)?;
-    policy(be, own)
+    if be.exists("usr/sbin/invoke-rc.d") {
+        cover(be, POLICY, own, POLICY_TEXT.as_bytes(), 0o755)?;
+    }
+    match be.exists("usr/lib/rpm/macros.d/macros.transaction_unshare") {
+        true => cover(be, RPM_MACROS, own, RPM_MACROS_TEXT.as_bytes(), 0o644),
+        false => Ok(()),
+    }
 }
 
 /// Takes away the files that were made only to be mounted on.
@@ -129,13 +140,6 @@ fn resolver(be: &Tree, own: &Path) -> Result<()> {
 
 fn has_servers(resolver: &[u8]) -> bool {
     String::from_utf8_lossy(resolver).lines().any(|line| line.starts_with("nameserver"))
-}
-
-fn policy(be: &Tree, own: &Path) -> Result<()> {
-    match be.exists("usr/sbin/invoke-rc.d") {
-        true => cover(be, POLICY, own, POLICY_TEXT.as_bytes(), 0o755),
-        false => Ok(()),
-    }
 }
 
 /// Mounts a file over `path`, which is made for that if it is not there.

@@ -3,8 +3,9 @@
 //! The shared dataset is the lower layer of an overlay and is never written to. The upper layer lies in the BE, so it goes
 //! where the BE and its clones go, and is merged when one of them boots.
 
-use crate::domain::shared::{PENDING, UPPER};
+use crate::domain::shared::{MOUNTPOINT, PENDING, UPPER};
 use crate::error::{Doing, Result};
+use crate::shared::give_way;
 use crate::sys::mount;
 use crate::sys::tree::Tree;
 use rustix::mount::MountAttrFlags;
@@ -60,4 +61,15 @@ pub(super) fn overlay(be: &Tree, lower: &Path) -> Result<OwnedFd> {
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     mount::set_attributes(overlay.as_fd(), attributes).doing("cannot mount the pending content")?;
     Ok(overlay)
+}
+
+/// Puts the directories of the overlay in the places of the links that lead to them. It is mounted already.
+pub(super) fn stand_in(be: &Tree) -> Result<()> {
+    for name in give_way(be)? {
+        let doing = || format!("cannot mount on /var/{name} of the boot environment");
+        let from = be.place(&format!("{MOUNTPOINT}/{name}"))?;
+        let same = mount::clone_at(from.as_fd(), "", false).doing(doing())?;
+        mount::attach(same.as_fd(), be.place(&format!("var/{name}"))?.as_fd()).doing(doing())?;
+    }
+    Ok(())
 }

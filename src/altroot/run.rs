@@ -5,6 +5,8 @@ use super::{OWN_DIR, furnish, own_dir, pending};
 use crate::domain::BeName;
 use crate::domain::shared::{MOUNTPOINT, PENDING};
 use crate::error::{Doing, Error, Result};
+use crate::package;
+use crate::shared::{come_back, note_owners};
 use crate::store::Store;
 use crate::sys::keeper::{self, Stages};
 use crate::sys::tree::Tree;
@@ -39,6 +41,8 @@ pub struct Prepared {
     whole: OwnedFd,
     shared: Option<OwnedFd>,
     tree: Tree,
+    /// Whether directories have to stand where there are links into the shared dataset.
+    directories: bool,
 }
 
 /// Refuses a BE that no command can be run in: one that is read-only, or in use somewhere.
@@ -69,9 +73,12 @@ pub fn prepare(store: &dyn Store, be: &BeName, path: &str) -> Result<Prepared> {
     let tree = Tree::below(&whole, be.as_str())?;
     let shared = super::shared(store, be, path)?;
     if let Some(shared) = &shared {
+        // Left by a command that was cut off.
+        come_back(&tree)?;
         pending::make_room(&tree, shared)?;
     }
-    Ok(Prepared { name: be.to_string(), whole, shared, tree })
+    let directories = shared.is_some() && package::wants_directories(&tree);
+    Ok(Prepared { name: be.to_string(), whole, shared, tree, directories })
 }
 
 /// Runs a command, or root's shell if it is empty, and gives what it ended with. All its processes and mounts are gone then.
@@ -138,6 +145,9 @@ fn enter(prepared: &Prepared) -> Result<()> {
         let overlay = pending::overlay(tree, &lower)?;
         let place = tree.place(MOUNTPOINT)?;
         mount::attach(overlay.as_fd(), place.as_fd()).doing("cannot mount the pending content")?;
+        if prepared.directories {
+            pending::stand_in(tree)?;
+        }
         // The layers are not to be changed behind the overlay's back.
         let cover = mount::detached("tmpfs", Path::new("bootenv"), &[("mode", "700")], true)?;
         mount::attach(cover.as_fd(), tree.place(PENDING)?.as_fd()).doing("cannot cover the pending content")?;
@@ -154,8 +164,10 @@ fn enter(prepared: &Prepared) -> Result<()> {
 /// Clears up behind the command. What cannot be cleared up does no harm.
 fn leave(prepared: &Prepared) {
     let _ = furnish::clear(&prepared.tree);
-    let _ = pending::clear_if_empty(&prepared.tree);
-    let _ = crate::shared::note_owners(&prepared.tree);
+    if come_back(&prepared.tree).is_ok() {
+        let _ = pending::clear_if_empty(&prepared.tree);
+    }
+    let _ = note_owners(&prepared.tree);
 }
 
 /// What root's shell is in the BE.

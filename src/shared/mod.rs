@@ -2,9 +2,11 @@
 
 mod access;
 mod arrivals;
+mod directories;
 mod links;
 mod pending;
 
+pub use directories::{come_back, give_way};
 pub use pending::{Merged, merge as merge_pending, note_owners, waiting};
 
 use crate::domain::fstab;

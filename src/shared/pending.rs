@@ -81,6 +81,7 @@ pub fn note_owners(be: &Tree) -> Result<()> {
 /// Merges what waits in the BE whose root is `be` into the shared dataset. Nothing waits afterwards.
 pub fn merge(be: &Tree, shared: &Tree) -> Result<Merged> {
     let mut merged = Merged::default();
+    super::come_back(be)?;
     be.remove_tree(MERGED)?;
     if !be.exists(UPPER) {
         return Ok(merged);

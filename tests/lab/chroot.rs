@@ -134,6 +134,11 @@ impl Inside {
         ran.ok().stdout
     }
 
+    /// The same, with what comes of it, in whatever shell the root has.
+    pub fn try_sh(&self, script: &str) -> Ran {
+        self.command("/bin/sh").args(["-c", script]).output().unwrap().into()
+    }
+
     /// The binary inside, on the store that `/` is on.
     pub fn bootenv(&self, args: &[&str]) -> Ran {
         self.leave_top();

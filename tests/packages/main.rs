@@ -8,6 +8,7 @@ mod recipe;
 
 mod automatic;
 mod debian;
+mod foreign;
 mod guard;
 mod inside;
 mod upgrade;
