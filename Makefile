@@ -6,6 +6,8 @@ DESTDIR ?=
 CARGO ?= cargo
 BIN = target/release/bootenv
 ETC = /etc
+# Where libzypp looks for plugins, whatever PREFIX is.
+ZYPP = /usr/lib/zypp/plugins
 
 all: build
 
@@ -53,6 +55,8 @@ install: build
 	install -D -m 0644 src/package/hooks/apt.conf $(DESTDIR)$(ETC)/apt/apt.conf.d/80bootenv
 	install -D -m 0644 src/package/hooks/pacman.hook $(DESTDIR)$(ETC)/pacman.d/hooks/80-bootenv.hook
 	install -D -m 0644 src/package/hooks/dnf5.actions $(DESTDIR)$(ETC)/dnf/libdnf5-plugins/actions.d/bootenv.actions
+	install -D -m 0644 src/package/hooks/dnf4.action $(DESTDIR)$(ETC)/dnf/plugins/pre-transaction-actions.d/bootenv.action
+	install -D -m 0755 src/package/hooks/zypp $(DESTDIR)$(ZYPP)/commit/bootenv
 	install -D -m 0755 src/package/hooks/apk $(DESTDIR)$(ETC)/apk/commit_hooks.d/bootenv
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/kernel/postinst.d/zz-bootenv
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv
@@ -66,5 +70,6 @@ uninstall:
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/bootenv.fish \
 	    $(DESTDIR)$(ETC)/apt/apt.conf.d/80bootenv $(DESTDIR)$(ETC)/pacman.d/hooks/80-bootenv.hook \
 	    $(DESTDIR)$(ETC)/dnf/libdnf5-plugins/actions.d/bootenv.actions $(DESTDIR)$(ETC)/apk/commit_hooks.d/bootenv \
+	    $(DESTDIR)$(ETC)/dnf/plugins/pre-transaction-actions.d/bootenv.action $(DESTDIR)$(ZYPP)/commit/bootenv \
 	    $(DESTDIR)$(ETC)/kernel/postinst.d/zz-bootenv $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv \
 	    $(DESTDIR)$(ETC)/initramfs/post-update.d/zz-bootenv
