@@ -16,18 +16,21 @@ use std::path::Path;
 
 /// Mounts `device` detached. `options` are filesystem options (`subvolid=5`); `readonly` asks for a read-only filesystem.
 pub fn detached(fstype: &str, device: &Path, options: &[(&str, &str)], readonly: bool) -> Result<OwnedFd> {
-    let super_flags: &[&str] = if readonly { &["ro"] } else { &[] };
-    detached_with(fstype, device, options, super_flags, readonly)
+    let (super_flags, attributes): (&[&str], _) = match readonly {
+        true => (&["ro"], MountAttrFlags::MOUNT_ATTR_RDONLY),
+        false => (&[], MountAttrFlags::empty()),
+    };
+    detached_with(fstype, device, options, super_flags, attributes)
 }
 
-/// `detached`, with the flags of the filesystem (`ro`) told apart from whether this mount of it is read-only.
+/// `detached`, with the flags of the filesystem (`ro`) told apart from the attributes (`MOUNT_ATTR_*`) of this mount of it.
 /// The errno is kept.
 pub fn detached_with(
     fstype: &str,
     device: &Path,
     options: &[(&str, &str)],
     super_flags: &[&str],
-    readonly: bool,
+    attributes: MountAttrFlags,
 ) -> Result<OwnedFd> {
     let fs = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|e| match e {
         rustix::io::Errno::NODEV => {
@@ -53,7 +56,6 @@ pub fn detached_with(
         error.errno = Some(e.raw_os_error());
         return Err(error);
     }
-    let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing_to("mount", device)
 }
 

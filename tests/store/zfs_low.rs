@@ -4,7 +4,7 @@
 
 use crate::lab::{self, mounts, only_on, sh, try_sh};
 use bootenv::error::{Error, Kind};
-use bootenv::sys::zfs::{self, Canmount, Dataset, Libzfs, Limits, List, Lzc, Pool, Property, Step, Value};
+use bootenv::sys::zfs::{self, Canmount, Dataset, Libzfs, Limits, List, Lzc, Pool, Property, Snapshots, Step, Value};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -115,7 +115,7 @@ fn datasets_are_born_with_their_properties() {
     tank.lzc.clone(&sa, &c, &properties).unwrap();
 
     let libzfs = Libzfs::open().unwrap();
-    let all = libzfs.below(&tank.at("ROOT"), true, &[NOTE]).unwrap();
+    let all = libzfs.below(&tank.at("ROOT"), Snapshots::All, &[NOTE]).unwrap();
     let names: Vec<&str> = all.iter().map(|d| d.name.as_str()).collect();
     assert_eq!(names, [&tank.at("ROOT"), &a, &sa, &b, &sb, &c]);
     let of = |name: &str| all.iter().find(|d| d.name == name).unwrap();
@@ -133,8 +133,14 @@ fn datasets_are_born_with_their_properties() {
     assert!(clone.created > 1_600_000_000 && of(&a).used > 0);
 
     // Without snapshots, and single ones, they are the same.
-    let filesystems = libzfs.below(&tank.at("ROOT"), false, &[NOTE]).unwrap();
+    let filesystems = libzfs.below(&tank.at("ROOT"), Snapshots::None, &[NOTE]).unwrap();
     assert_eq!(filesystems, all.iter().filter(|d| !d.name.contains('@')).cloned().collect::<Vec<_>>());
+    tank.lzc.snapshot(&[&format!("{a}@.hidden")], &[]).unwrap();
+    let shown = libzfs.below(&tank.at("ROOT"), Snapshots::Without(".hid"), &[NOTE]).unwrap();
+    let names = |of: &[Dataset]| of.iter().map(|d| d.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&shown), names(&all));
+    assert_eq!(shown.iter().find(|d| d.name == sa), Some(of(&sa)));
+    tank.lzc.destroy_snaps(&[&format!("{a}@.hidden")]).unwrap();
     assert_eq!(libzfs.one(&sa, &[NOTE]).unwrap().as_ref(), Some(of(&sa)));
     assert_eq!(libzfs.one(&c, &[NOTE]).unwrap().as_ref(), Some(clone));
     assert_eq!(libzfs.one("low-born/none", &[NOTE]).unwrap(), None);
@@ -175,7 +181,10 @@ fn user_properties_are_set_together_or_not_at_all() {
 
     // Somebody else's values, unencoded, that try to look like another dataset.
     sh(&format!("zfs set {NOTE}=\"$(printf 'x\\t\\n{none}\\ttype\\tfilesystem\\t-\\n\\xff%%')\" {a}"));
-    assert_eq!(Libzfs::open().unwrap().below(&tank.at("ROOT"), true, &[NOTE, "org.bootenv:z"]).unwrap().len(), 3);
+    assert_eq!(
+        Libzfs::open().unwrap().below(&tank.at("ROOT"), Snapshots::All, &[NOTE, "org.bootenv:z"]).unwrap().len(),
+        3
+    );
     assert_eq!(tank.note(&a).unwrap(), format!("x\t\n{none}\ttype\tfilesystem\t-\n\u{fffd}%"));
 }
 
@@ -329,7 +338,7 @@ fn errors_say_what_to_do() {
     assert_eq!(zfs::detached("low-absent/a", false).unwrap_err().kind, Kind::NotFound);
     let error = Pool::read("low-absent").unwrap_err();
     assert_eq!(error.kind, Kind::NotFound);
-    assert_eq!(Libzfs::open().unwrap().below("low-absent/ROOT", true, &[]).unwrap_err().kind, Kind::NotFound);
+    assert_eq!(Libzfs::open().unwrap().below("low-absent/ROOT", Snapshots::All, &[]).unwrap_err().kind, Kind::NotFound);
     let pool = Pool::read(&tank.name).unwrap();
     let settings = Libzfs::open().unwrap().pool(&tank.name).unwrap();
     assert_eq!(

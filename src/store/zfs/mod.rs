@@ -23,6 +23,7 @@ use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
 use crate::sys::tree::Tree;
 use crate::sys::zfs::{self, Canmount, Libzfs, Lzc, Pool, Property, Settings};
+use rustix::mount::MountAttrFlags;
 use std::cell::{Cell, OnceCell};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -146,9 +147,15 @@ impl Zfs {
     }
 
     fn mount_one(&self, full: &str) -> Result<OwnedFd> {
-        match zfs::detached(full, false) {
+        self.mount_with(full, MountAttrFlags::empty())
+    }
+
+    fn mount_with(&self, full: &str, attributes: MountAttrFlags) -> Result<OwnedFd> {
+        match zfs::detached_with_attributes(full, attributes) {
             // What is mounted already is read-only in a pool that is.
-            Err(e) if e.kind == Kind::Busy && self.settings()?.readonly => zfs::detached(full, true),
+            Err(e) if e.kind == Kind::Busy && self.settings()?.readonly => {
+                zfs::detached_with_attributes(full, attributes | MountAttrFlags::MOUNT_ATTR_RDONLY)
+            }
             result => result,
         }
     }
@@ -182,7 +189,9 @@ impl Store for Zfs {
     }
 
     fn initialised(&self) -> bool {
-        let there = self.initialised.get() || (self.has_home() && self.taken(ROOT).unwrap_or(false));
+        // What is mounted is there; and whoever asks needs it next.
+        let home = || self.home().is_ok() || self.has_home();
+        let there = self.initialised.get() || (home() && self.taken(ROOT).unwrap_or(false));
         self.initialised.set(there);
         there
     }
@@ -196,7 +205,7 @@ impl Store for Zfs {
     }
 
     fn home(&self) -> Result<Tree> {
-        let mount = once(&self.home, || self.mount_one(&self.full(HOME)))?;
+        let mount = once(&self.home, || self.mount_with(&self.full(HOME), MountAttrFlags::MOUNT_ATTR_NOATIME))?;
         Ok(Tree::below(mount, HOME)?.on_zfs())
     }
 

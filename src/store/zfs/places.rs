@@ -5,14 +5,14 @@ use super::{Zfs, once};
 use crate::error::{Error, Result};
 use crate::store::{ROOT, Store};
 use crate::sys::tree::Tree;
-use crate::sys::zfs::{Canmount, Dataset, Kind};
+use crate::sys::zfs::{Canmount, Dataset, Kind, Snapshots};
 use std::os::fd::OwnedFd;
 
 impl Zfs {
     /// Where nested datasets belong, as their own properties say, relative to the root of the BE at `path`.
     pub(super) fn places(&self, path: &str) -> Result<Vec<(String, String)>> {
         let full = self.full(path);
-        let all = self.libzfs()?.below(&full, false, &[])?;
+        let all = self.libzfs()?.below(&full, Snapshots::None, &[])?;
         let mountpoint = |d: &Dataset| d.mountpoint.clone().filter(|m| m.starts_with('/'));
         let root = all.first().and_then(mountpoint).unwrap_or_else(|| "/".into());
         let nested = all.iter().skip(1).filter(|d| d.kind == Kind::Filesystem && d.canmount != Some(Canmount::Off));
@@ -51,7 +51,7 @@ impl Zfs {
         let adopted = self.adopted().unwrap_or_default();
         let in_a_be = |d: &str| inside(&self.full(ROOT), d) || adopted.values().any(|path| inside(&self.full(path), d));
         let place = |d: &Dataset| Some(d.mountpoint.as_ref()?.strip_prefix(altroot)?.strip_prefix('/')?.to_string());
-        let all = self.libzfs()?.below(&self.pool.name, false, &[])?;
+        let all = self.libzfs()?.below(&self.pool.name, Snapshots::None, &[])?;
         let mounted = all.into_iter().filter(|d| d.canmount == Some(Canmount::On) && !in_a_be(&d.name));
         Ok(mounted.filter_map(|d| Some((d.name.clone(), place(&d)?))).collect())
     }

@@ -3,7 +3,7 @@
 
 use super::Zfs;
 use crate::error::{Error, Kind, Result};
-use crate::sys::zfs::{Libzfs, Limits, List, Value, decode};
+use crate::sys::zfs::{Libzfs, Limits, List, Snapshots, Value, decode};
 use std::collections::HashMap;
 
 /// A property of a dataset or snapshot; nothing if there is none.
@@ -182,7 +182,7 @@ impl Zfs {
         let answer = self.texts(SUBTREE, &List::from(args));
         self.or_libzfs(answer, |libzfs| {
             let near = |name: &str| name.matches('/').count() <= full.matches('/').count() + usize::from(depth);
-            match libzfs.below(full, false, &[]) {
+            match libzfs.below(full, Snapshots::None, &[]) {
                 Err(e) if e.kind == Kind::NotFound => Ok(Vec::new()),
                 all => Ok(all?.into_iter().map(|d| d.name).filter(|name| near(name)).collect()),
             }

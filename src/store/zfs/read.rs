@@ -7,7 +7,7 @@ use crate::domain::{BeName, BootEnv, FORMAT, Facts, SnapName, Snapshot, Target};
 use crate::error::Result;
 use crate::store::{Contents, ROOT, SHARED, Store, be_path};
 use crate::sys::mountinfo::{self, Mount};
-use crate::sys::zfs::{Canmount, Dataset, Kind};
+use crate::sys::zfs::{Canmount, Dataset, Kind, Snapshots};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -70,7 +70,8 @@ pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
     let named: BTreeSet<BeName> = wanted.iter().map(|t| t.be().clone()).chain(running).collect();
     let snapshots: BTreeSet<(&BeName, &SnapName)> = wanted.iter().filter_map(Target::snapshot).collect();
     let full = |(be, name): &(&BeName, &SnapName)| format!("{}@{name}", store.full(&path(be)));
-    let names = named.iter().map(|be| store.full(&path(be))).chain(snapshots.iter().map(full));
+    let names =
+        named.iter().map(|be| store.full(&path(be))).chain(snapshots.iter().map(full)).chain([store.full(SHARED)]);
     let guids = store.there(names.collect())?;
     let boot_env = |name: &BeName| {
         let path = path(name);
@@ -97,7 +98,8 @@ pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
             snapshots: snapshots.collect(),
         })
     };
-    Ok(Contents { bes: named.iter().filter_map(boot_env).collect(), shared: store.taken(SHARED)?, attention })
+    let shared = guids.contains_key(&store.full(SHARED));
+    Ok(Contents { bes: named.iter().filter_map(boot_env).collect(), shared, attention })
 }
 
 /// What of a BE is mounted by `zfs mount -a`, also when another one runs: over what that has in the same place.
@@ -115,30 +117,30 @@ fn always_mounted(all: &[Dataset], be: &str) -> Vec<String> {
 pub(super) fn contents(store: &Zfs, details: bool) -> Result<Contents> {
     let root = store.full(ROOT);
     let mut attention = Vec::new();
-    let mut all = match details {
-        true => store.libzfs()?.below(&root, true, &USER)?,
-        false => {
-            let mut all = store.libzfs()?.children(&root, &USER)?;
-            // Some snapshots decide on what destroying a BE would free.
-            for dataset in space::wanting_snapshots(&all) {
-                all.extend(store.libzfs()?.snapshots(&dataset)?);
-            }
-            all
-        }
-    };
+    let libzfs = store.libzfs()?;
+    let (mut all, shown) = match details {
+        true => libzfs.below(&root, Snapshots::Without(OWN_SNAPSHOT), &USER)?,
+        false => libzfs.children(&root, &USER)?,
+    }
+    .into_iter()
+    .partition::<Vec<_>, _>(|d| d.kind != Kind::Snapshot);
+    // Some snapshots, people's and ours, decide on what destroying a BE would free.
+    for dataset in space::wanting_snapshots(&all) {
+        all.extend(libzfs.snapshots(&dataset)?);
+    }
     let adopted = adopted(store, &mut attention);
     for path in adopted.values() {
         let full = store.full(path);
         if store.lzc.exists(&full)? {
             // Snapshots of an adopted root are none of ours.
-            all.extend(store.libzfs()?.below(&full, false, &USER)?.into_iter().filter(|d| d.kind == Kind::Filesystem));
+            all.extend(libzfs.below(&full, Snapshots::None, &USER)?.into_iter().filter(|d| d.kind == Kind::Filesystem));
         }
     }
     if store.pool.health != "ONLINE" {
         let (pool, health) = (&store.pool.name, store.pool.health.to_lowercase());
         attention.push(format!("the pool {pool} is {health}: `zpool status {pool}` tells why, and what to do"));
     }
-    let guids: HashMap<&str, u64> = all.iter().map(|d| (d.name.as_str(), d.guid)).collect();
+    let guids: HashMap<&str, u64> = all.iter().chain(&shown).map(|d| (d.name.as_str(), d.guid)).collect();
     // What holds nothing but the name of a dataset below it is not one to people.
     let mut nested: HashMap<&str, Vec<String>> = HashMap::new();
     for dataset in all.iter().filter(|d| is_seen(d)) {
@@ -190,7 +192,7 @@ pub(super) fn contents(store: &Zfs, details: bool) -> Result<Contents> {
             (Err(e), _) => attention.push(e.message),
         }
     }
-    let mut snapshots: Vec<&Dataset> = all.iter().filter(|d| details && d.kind == Kind::Snapshot).collect();
+    let mut snapshots: Vec<&Dataset> = shown.iter().collect();
     snapshots.sort_by_key(|s| s.createtxg);
     let places: HashMap<String, usize> =
         bes.iter().enumerate().map(|(at, (_, be))| (store.full(&be.path), at)).collect();

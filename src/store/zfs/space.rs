@@ -7,7 +7,7 @@ use super::destroy::inside;
 use super::{OWN_SNAPSHOT, Zfs};
 use crate::error::{Error, Result};
 use crate::store::{self, ROOT, Store};
-use crate::sys::zfs::{self, Dataset};
+use crate::sys::zfs::{self, Dataset, Snapshots};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 
@@ -161,10 +161,10 @@ impl<'a> Space<'a> {
 pub(super) fn frees(store: &Zfs, paths: &[&str]) -> Result<u64> {
     // What is not on disk yet is not counted.
     store.sync()?;
-    let mut all = store.libzfs()?.below(&store.full(ROOT), true, &[])?;
+    let mut all = store.libzfs()?.below(&store.full(ROOT), Snapshots::All, &[])?;
     for path in store.adopted().unwrap_or_default().values() {
         if store.taken(path)? {
-            all.extend(store.libzfs()?.below(&store.full(path), true, &[])?);
+            all.extend(store.libzfs()?.below(&store.full(path), Snapshots::All, &[])?);
         }
     }
     let full: Vec<String> = paths.iter().map(|path| store.full(path)).collect();

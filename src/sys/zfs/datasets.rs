@@ -36,7 +36,7 @@ pub struct Dataset {
     pub used_by_snapshots: u64,
     /// Bytes that would be free without what is below it; of a snapshot, nothing.
     pub used_by_children: u64,
-    /// Its newest snapshot, named in full; of a snapshot, the one before it.
+    /// Its newest snapshot, named in full; what it was cloned from, if it has none; of a snapshot, nothing.
     pub newest: Option<String>,
     /// Bytes that it refers to and the snapshot before it, or its origin, does not.
     pub written: u64,
@@ -48,6 +48,14 @@ pub struct Dataset {
     pub readonly: bool,
     /// Its own user properties of those asked for, decoded ([`decode`](super::decode)).
     pub user: BTreeMap<String, String>,
+}
+
+impl Dataset {
+    /// Whether it has snapshots.
+    pub fn has_snapshots(&self) -> bool {
+        let newest = self.newest.as_deref().and_then(|newest| newest.strip_prefix(&self.name));
+        newest.is_some_and(|rest| rest.starts_with('@'))
+    }
 }
 
 /// What is set on a dataset.

@@ -8,12 +8,15 @@
 use super::command::meaning;
 use super::datasets::{Dataset, Kind, Set};
 use super::library::{Full, Handle};
+use super::mount::detached;
 use super::nvlist::{Inside, Value, c_string, text};
 use super::pool::Settings;
 use super::properties::{Canmount, decode};
 use crate::error::{Error, Kind as Bad, Result};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::os::fd::OwnedFd;
 use std::ptr::null_mut;
 
 /// `ZFS_TYPE_FILESYSTEM`, `ZFS_TYPE_SNAPSHOT` and `ZFS_TYPE_VOLUME`
@@ -24,6 +27,20 @@ const VOLUME: c_int = 4;
 const RECEIVED: &str = "$recvd";
 /// The longest value of a property, and then some (`ZFS_MAXPROPLEN`, `MAXPATHLEN`).
 const LONGEST: usize = 16 << 10;
+
+/// Which snapshots are read with the datasets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Snapshots<'a> {
+    /// None.
+    None,
+    /// Those whose own names do not begin with this.
+    Without(&'a str),
+    /// All.
+    All,
+}
+
+/// From how many datasets on the one that they are below of is held open. With fewer, mounting it takes longer.
+const MANY: usize = 12;
 
 /// The library, open.
 #[derive(Debug)]
@@ -83,10 +100,10 @@ impl Libzfs {
         Ok(Libzfs { library, raw, of })
     }
 
-    /// The dataset `root` and what is below it, with snapshots or without, with these user properties: parents before children,
+    /// The dataset `root` and what is below it, with these snapshots and these user properties: parents before children,
     /// snapshots after their dataset, oldest first. Nothing else in the pool is looked at.
-    pub fn below(&self, root: &str, snapshots: bool, user: &[&str]) -> Result<Vec<Dataset>> {
-        let mut walk = Walk::new(self, user, snapshots)?;
+    pub fn below(&self, root: &str, snapshots: Snapshots<'_>, user: &[&str]) -> Result<Vec<Dataset>> {
+        let mut walk = Walk::new(self, root, user, snapshots)?;
         self.with(root, |handle| walk.visit(handle))??;
         Ok(in_order(walk.found))
     }
@@ -94,22 +111,22 @@ impl Libzfs {
     /// As `below`, without snapshots, and without what is below a child of `root` if that uses nothing: to ask whether something is
     /// there takes a third as long as to read a dataset.
     pub fn children(&self, root: &str, user: &[&str]) -> Result<Vec<Dataset>> {
-        let mut walk = Walk { passes_empty: true, ..Walk::new(self, user, false)? };
+        let mut walk = Walk { passes_empty: true, ..Walk::new(self, root, user, Snapshots::None)? };
         self.with(root, |handle| walk.visit(handle))??;
         Ok(in_order(walk.found))
     }
 
     /// The snapshots of one dataset, oldest first.
     pub fn snapshots(&self, name: &str) -> Result<Vec<Dataset>> {
-        let mut walk = Walk::new(self, &[], true)?;
-        self.with(name, |handle| walk.iterate(handle, false))??;
+        let mut walk = Walk::new(self, name, &[], Snapshots::All)?;
+        self.with(name, |handle| walk.iterate(handle, Snapshots::All, false))??;
         walk.found.sort_by_key(|d| d.createtxg);
         Ok(walk.found)
     }
 
     /// The dataset or snapshot `name`, with these user properties, if it is there.
     pub fn one(&self, name: &str, user: &[&str]) -> Result<Option<Dataset>> {
-        let walk = Walk::new(self, user, false)?;
+        let walk = Walk::new(self, name, user, Snapshots::None)?;
         match self.with(name, |handle| walk.read(handle)) {
             Err(e) if e.kind == Bad::NotFound => Ok(None),
             read => read?.map(Some),
@@ -238,9 +255,14 @@ fn in_order(mut found: Vec<Dataset>) -> Vec<Dataset> {
 /// What is collected on the way through a pool.
 struct Walk<'a> {
     libzfs: &'a Libzfs,
+    /// Where it begins.
+    root: &'a str,
+    /// The kernel opens a dataset anew for each of its children that it lists, which takes a third of the time: it looks up a dozen
+    /// properties in all that is above. One that is mounted is open already. Where it cannot be mounted, it only takes longer.
+    held: OnceCell<Option<OwnedFd>>,
     /// Names of user properties, and the same for the library.
     user: Vec<(String, CString)>,
-    snapshots: bool,
+    snapshots: Snapshots<'a>,
     /// Whether what is below a child of the first one is left out if it uses nothing.
     passes_empty: bool,
     found: Vec<Dataset>,
@@ -249,9 +271,10 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(libzfs: &'a Libzfs, user: &[&str], snapshots: bool) -> Result<Walk<'a>> {
+    fn new(libzfs: &'a Libzfs, root: &'a str, user: &[&str], snapshots: Snapshots<'a>) -> Result<Walk<'a>> {
         let user = user.iter().map(|name| Ok((name.to_string(), c_string(name)?))).collect::<Result<_>>()?;
-        Ok(Walk { libzfs, user, snapshots, passes_empty: false, found: Vec::new(), error: None })
+        let (held, found) = Default::default();
+        Ok(Walk { libzfs, root, held, user, snapshots, passes_empty: false, found, error: None })
     }
 
     /// Reads an open dataset and all below it.
@@ -259,20 +282,42 @@ impl<'a> Walk<'a> {
         let dataset = self.read(handle)?;
         let empty = self.passes_empty && !self.found.is_empty() && dataset.used_by_children == 0;
         let goes_on = dataset.kind != Kind::Snapshot && !empty;
+        let snapshots = if dataset.has_snapshots() { self.snapshots } else { Snapshots::None };
         self.found.push(dataset);
-        if goes_on { self.iterate(handle, true) } else { Ok(()) }
+        if self.found.len() >= MANY {
+            self.held.get_or_init(|| detached(self.root, true).ok());
+        }
+        if goes_on { self.iterate(handle, snapshots, true) } else { Ok(()) }
     }
 
-    /// Reads the snapshots of an open dataset, if they are wanted, and what is below it, if that is.
-    fn iterate(&mut self, handle: Handle, below: bool) -> Result<()> {
-        let (library, snapshots) = (self.libzfs.library, self.snapshots);
+    /// Reads a snapshot that was listed by name, if it is one that is wanted.
+    fn visit_named(&mut self, name: &str, without: &str) -> Result<()> {
+        if name.split_once('@').is_some_and(|(_, own)| own.starts_with(without)) {
+            return Ok(());
+        }
+        match self.libzfs.with(name, |handle| self.read(handle)) {
+            // It has just been destroyed.
+            Err(e) if e.kind == Bad::NotFound => Ok(()),
+            read => read?.map(|snapshot| self.found.push(snapshot)),
+        }
+    }
+
+    /// Reads these snapshots of an open dataset, and what is below it, if that is wanted.
+    fn iterate(&mut self, handle: Handle, snapshots: Snapshots<'_>, below: bool) -> Result<()> {
+        let library = self.libzfs.library;
         let data = std::ptr::from_mut(self).cast::<c_void>();
         // SAFETY: an open dataset; `one_more` is handed `data`, which is this walk, and nobody else uses it meanwhile.
         let status = unsafe {
-            match if snapshots { (library.zfs_iter_snapshots)(handle, 0, one_more, data, 0, 0) } else { 0 } {
-                0 if below => (library.zfs_iter_filesystems)(handle, one_more, data),
-                status => status,
+            match snapshots {
+                Snapshots::None => 0,
+                Snapshots::Without(_) => (library.zfs_iter_snapshots)(handle, 1, one_more, data, 0, 0),
+                Snapshots::All => (library.zfs_iter_snapshots)(handle, 0, one_more, data, 0, 0),
             }
+        };
+        // SAFETY: the same.
+        let status = match status {
+            0 if below => unsafe { (library.zfs_iter_filesystems)(handle, one_more, data) },
+            status => status,
         };
         match (self.error.take(), status) {
             (Some(error), _) => Err(error),
@@ -333,7 +378,13 @@ unsafe extern "C" fn one_more(handle: Handle, data: *mut c_void) -> c_int {
     // SAFETY: `iterate` has handed over a `Walk` that nobody else uses meanwhile; the handle is ours to close.
     unsafe {
         let walk = &mut *data.cast::<Walk<'_>>();
-        walk.error = walk.visit(handle).err();
+        let visited = match (walk.snapshots, kind(walk.libzfs.library, handle)) {
+            (Snapshots::Without(without), Kind::Snapshot) => {
+                walk.visit_named(&text((walk.libzfs.library.zfs_get_name)(handle)), without)
+            }
+            _ => walk.visit(handle),
+        };
+        walk.error = visited.err();
         (walk.libzfs.library.zfs_close)(handle);
         c_int::from(walk.error.is_some())
     }

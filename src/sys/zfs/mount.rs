@@ -9,6 +9,7 @@ use super::errors::{Act, told};
 use crate::error::{Error, Kind, Result};
 use crate::sys::mount::detached_with;
 use nix::libc;
+use rustix::mount::MountAttrFlags;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -19,7 +20,15 @@ use std::path::Path;
 /// With `readonly`, this mount is read-only, and others are not touched. Without, it is read-only all the same if
 /// it is a snapshot or the property `readonly` is on, and busy if somebody has it mounted with the option `ro`.
 pub fn detached(name: &str, readonly: bool) -> Result<OwnedFd> {
-    let mount = |flags| detached_with("zfs", Path::new(name), &[], flags, readonly);
+    let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    detached_with_attributes(name, attributes)
+}
+
+/// The same, with these attributes of the mount (`MOUNT_ATTR_*`). Without `MOUNT_ATTR_NOATIME`, reading may write when it was;
+/// and whoever then unmounts the dataset waits for a transaction group.
+pub fn detached_with_attributes(name: &str, attributes: MountAttrFlags) -> Result<OwnedFd> {
+    let readonly = attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY);
+    let mount = |flags| detached_with("zfs", Path::new(name), &[], flags, attributes);
     match mount(&[]) {
         Err(e) if e.errno == Some(libc::EBUSY) && (readonly || is_readonly(name)?) => mount(&["ro"]),
         result => result,
