@@ -53,11 +53,14 @@ fn merge(cx: &mut Context) -> Result<()> {
         cx.out.document(&json!({"version": 1, "merged": merged}));
         return Ok(());
     }
-    let Merged { made, beside, left_out } = merged;
+    let Merged { made, beside, left_out, disowned } = merged;
     made.iter().for_each(|path| cx.out.line(format!("/var/shared/{path}: made")));
     for (path, name) in beside {
         cx.out.line(format!("/var/shared/{path}: was there and stays; what arrived is beside it as {name}"));
     }
     left_out.iter().for_each(|(path, why)| cx.out.line(format!("/var/shared/{path}: left out, because {why}")));
+    disowned
+        .iter()
+        .for_each(|path| cx.out.line(format!("/var/shared/{path}: root's, because its owner is nobody here")));
     Ok(())
 }

@@ -25,6 +25,8 @@ const OWNERS: &str = "var/lib/bootenv/pending/owners.toml";
 const MERGED: &str = "var/lib/bootenv/pending.merged";
 /// Where the copy of the layer waits, among the arrivals.
 const STAGE: &str = "pending";
+/// The number of the user and of the group that everybody's root is.
+const ROOT: u32 = 0;
 /// The overlay's own marks (overlayfs(5)).
 const MARKS: &str = "trusted.overlay.";
 
@@ -37,6 +39,8 @@ pub struct Merged {
     pub beside: Vec<(String, String)>,
     /// What was left out, with the reason.
     pub left_out: Vec<(String, &'static str)>,
+    /// What has become root's, because its owner is not known here and the number is somebody else's.
+    pub disowned: Vec<String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -112,7 +116,9 @@ fn clean(at: &Path, path: &str, renumber: &Renumber, merged: &mut Merged) -> Res
         }
         return std::fs::remove_file(at).doing_to("remove", at);
     }
-    renumber.apply(at, &meta)?;
+    if renumber.apply(at, &meta)? {
+        merged.disowned.push(path.to_string());
+    }
     if kind.is_file() && meta.mode() & 0o6000 != 0 {
         merged.left_out.push((path.to_string(), "of its mode, setuid and setgid"));
         std::fs::set_permissions(at, std::fs::Permissions::from_mode(meta.mode() & 0o1777)).doing_to("change", at)?;
@@ -236,10 +242,11 @@ fn names(be: &Tree, file: &str) -> Result<BTreeMap<String, String>> {
     Ok(text.lines().filter_map(pair).collect())
 }
 
-/// Which number an owner has here who had another one when the layer was written.
+/// Which number an owner has here who had another one when the layer was written. Who is not known any more has none, if the
+/// number has become somebody else's.
 struct Renumber {
-    users: BTreeMap<u32, u32>,
-    groups: BTreeMap<u32, u32>,
+    users: BTreeMap<u32, Option<u32>>,
+    groups: BTreeMap<u32, Option<u32>>,
 }
 
 impl Renumber {
@@ -247,7 +254,10 @@ impl Renumber {
         let owners: Owners = be.read_text(OWNERS)?.and_then(|text| toml::from_str(&text).ok()).unwrap_or_default();
         let changed = |was: BTreeMap<String, String>, now: BTreeMap<String, String>| {
             let number = |name: &String| now.iter().find(|(_, n)| *n == name)?.0.parse::<u32>().ok();
-            let pair = |(id, name): (&String, &String)| Some((id.parse().ok()?, number(name)?));
+            let pair = |(id, name): (&String, &String)| match number(name) {
+                None if !now.contains_key(id) => None,
+                number => Some((id.parse().ok()?, number)),
+            };
             was.iter().filter_map(pair).collect()
         };
         Ok(Renumber {
@@ -256,17 +266,20 @@ impl Renumber {
         })
     }
 
-    fn apply(&self, at: &Path, meta: &Metadata) -> Result<()> {
-        let uid = self.users.get(&meta.uid()).copied().unwrap_or(meta.uid());
-        let gid = self.groups.get(&meta.gid()).copied().unwrap_or(meta.gid());
+    /// Gives a file to its owner, or to root if there is none; whether that is so.
+    fn apply(&self, at: &Path, meta: &Metadata) -> Result<bool> {
+        let uid = self.users.get(&meta.uid()).copied().unwrap_or(Some(meta.uid()));
+        let gid = self.groups.get(&meta.gid()).copied().unwrap_or(Some(meta.gid()));
+        let disowned = uid.is_none() || gid.is_none();
+        let (uid, gid) = (uid.unwrap_or(ROOT), gid.unwrap_or(ROOT));
         if (uid, gid) == (meta.uid(), meta.gid()) {
-            return Ok(());
+            return Ok(disowned);
         }
         std::os::unix::fs::lchown(at, Some(uid), Some(gid)).doing_to("change the owner of", at)?;
         // A change of owner takes setuid and setgid away, which directories keep.
-        match meta.is_symlink() {
-            true => Ok(()),
-            false => std::fs::set_permissions(at, meta.permissions()).doing_to("change", at),
+        if !meta.is_symlink() {
+            std::fs::set_permissions(at, meta.permissions()).doing_to("change", at)?;
         }
+        Ok(disowned)
     }
 }

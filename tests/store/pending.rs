@@ -130,6 +130,43 @@ fn owners_are_who_they_were_by_name() {
 }
 
 #[test]
+fn what_belonged_to_a_user_of_another_be_is_nobody_elses() {
+    let lab = waiting(
+        "mkdir -p log spool; echo x > log/gone; chown 71:71 log/gone; chmod 600 log/gone; echo y > spool/free; chown 72:72 spool/free",
+    );
+    let blue = lab.files("blue");
+    std::fs::write(
+        blue.join(UPPER).join("../owners.toml"),
+        "[users]\n71 = 'alice'\n72 = 'bob'\n[groups]\n71 = 'alice'\n72 = 'bob'\n",
+    )
+    .unwrap();
+    // Neither is a user here. The number of the first is now somebody else's, who must not be able to read the file.
+    let merged = merge(&lab);
+    let at = lab.shared();
+    assert_eq!(sh(&format!("cd '{}'; stat -c '%u %g %a' log/gone spool/free", at.display())), "0 0 600\n72 72 644\n");
+    assert_eq!(merged["disowned"], serde_json::json!(["log/gone"]));
+}
+
+#[test]
+fn a_link_in_the_shared_data_is_not_followed() {
+    let lab = waiting("mkdir -p log/out; echo arrived > log/out/passwd; echo x > log/file");
+    let live = lab.shared();
+    // Where it is in the BE that runs.
+    let outside = lab.path("outside");
+    sh(&format!(
+        "mkdir '{0}'; echo kept > '{0}/passwd'; ln -s /run/lab/outside '{1}/log/out'; ln -s /run/lab/outside/passwd '{1}/log/file'",
+        outside.display(),
+        live.display()
+    ));
+    let before = Print::of(&outside);
+    let merged = merge(&lab);
+    before.assert_same(&Print::of(&outside), "what a link led to");
+    assert_eq!(merged["beside"], serde_json::json!([["log/file", "file.bootenv-new"], ["log/out", "out.bootenv-new"]]));
+    assert_eq!(std::fs::read_link(lab.shared().join("log/out")).unwrap(), Path::new("/run/lab/outside"));
+    assert_eq!(shared(&lab, "log/out.bootenv-new/passwd"), "arrived\n");
+}
+
+#[test]
 fn merging_twice_or_half_and_then_again_comes_to_the_same() {
     let script = "mkdir -p log/a/b spool; echo 1 > log/a/b/1; echo 2 > log/syslog; echo 3 > spool/3; mkdir log/d; echo 4 > log/d/4";
     let once = waiting(script);
