@@ -14,6 +14,7 @@
 mod lab;
 
 mod btrfs;
+mod merge;
 #[cfg(feature = "zfs")]
 mod recorded;
 mod verbs;
