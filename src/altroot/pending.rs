@@ -4,10 +4,11 @@
 //! where the BE and its clones go, and is merged when one of them boots.
 
 use crate::domain::shared::{MOUNTPOINT, PENDING, UPPER};
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::shared::give_way;
 use crate::sys::mount;
 use crate::sys::tree::Tree;
+use rustix::fs::FileType;
 use rustix::mount::MountAttrFlags;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -15,8 +16,18 @@ use std::path::Path;
 /// Where the overlay puts files together (overlayfs(5), `workdir`); on the same filesystem as the upper layer.
 const WORK: &str = "var/lib/bootenv/pending/work";
 
+/// The tool's own directory in a BE.
+const STATE_DIR: &str = "var/lib/bootenv";
+
 /// Makes the upper layer where it is missing. Its top stands for that of the shared dataset and looks the same.
 pub(super) fn make_room(be: &Tree, shared: &OwnedFd) -> Result<()> {
+    // A command may have put a link there, by which the layer would come to lie somewhere else.
+    if let Some(kind) = be.kind(STATE_DIR)?
+        && kind != FileType::Directory
+    {
+        return Err(Error::refused(format!("/{STATE_DIR} of the boot environment is no directory"))
+            .hint("`bootenv mount` it and remove that"));
+    }
     if be.exists(UPPER) && be.exists(WORK) {
         return Ok(());
     }

@@ -159,8 +159,8 @@ trait Backend {
     /// Makes it, empty, if a laboratory begins without.
     fn make(&self);
 
-    /// Keeps it, as `init` has left it for this loader, where others can begin with a copy.
-    fn keep(&self, _loader: Loader) {}
+    /// Keeps it as it is, where others can begin with a copy.
+    fn keep(&self, _what: &str) {}
 
     /// Mounts the top.
     fn raise(&self);
@@ -272,9 +272,8 @@ impl Lab {
 
     /// The same, with both.
     pub fn made(loader: Loader, script: &str) -> Lab {
-        #[cfg(feature = "zfs")]
-        if let (Kind::Zfs, "") = (kind(), script)
-            && let Some(lab) = Lab::again(loader)
+        if script.is_empty()
+            && let Some(lab) = Lab::again(loader.name(), loader)
         {
             return lab;
         }
@@ -283,18 +282,31 @@ impl Lab {
         let root = if script.is_empty() { root::kept() } else { lab.root(script) };
         lab.init(&root, &["--loader", lab.loader.name()]).ok();
         if script.is_empty() {
-            lab.backend.keep(loader);
+            lab.keep(loader.name());
         }
         lab
     }
 
-    /// One as another was when it was new.
-    #[cfg(feature = "zfs")]
-    fn again(loader: Loader) -> Option<Lab> {
-        isolate();
-        let dir = scratch();
-        let backend = Box::new(pool::Pool::again(dir.path(), loader)?);
-        Some(Lab { backend, image: dir.path().join(IMAGE), dir, loader })
+    /// One as another was when it was kept by that name, where making it anew takes long: on ZFS.
+    pub fn again(what: &str, loader: Loader) -> Option<Lab> {
+        if kind() != Kind::Zfs {
+            return None;
+        }
+        #[cfg(feature = "zfs")]
+        {
+            isolate();
+            let dir = scratch();
+            let backend = Box::new(pool::Pool::again(dir.path(), what)?);
+            Some(Lab { backend, image: dir.path().join(IMAGE), dir, loader })
+        }
+        #[cfg(not(feature = "zfs"))]
+        panic!("{what} for {loader:?} on ZFS: built without the feature `zfs`")
+    }
+
+    /// Keeps it for those that begin with the same.
+    pub fn keep(&self, what: &str) {
+        self.leave_top_if_busy();
+        self.backend.keep(what);
     }
 
     /// What `init` has to be told to make the first BE of a store that is not there, or empty: a new image needs a size.

@@ -3,7 +3,7 @@
 //!
 //! A dataset that is mounted is busy, so nothing is mounted while bootenv works on the pool.
 
-use super::{Backend, Kind, Loader, Ran, mountpoint, root, run, table, try_sh};
+use super::{Backend, Kind, Ran, mountpoint, root, run, table, try_sh};
 use bootenv::sys::zfs::{self, Limits, List, Lzc, Value};
 use nix::mount::{MsFlags, mount};
 use std::cell::Cell;
@@ -50,12 +50,12 @@ static POOLS: AtomicU32 = AtomicU32::new(0);
 
 /// A pool as it was, in a file that no directory names any more.
 struct Kept {
-    loader: Loader,
+    what: String,
     name: String,
     file: File,
 }
 
-/// One for each loader, as `init` has left it: in an emulated machine copying it takes a fifth of the time.
+/// One for each loader, as `init` has left it, and what else is made once: in an emulated machine copying it takes a fifth of the time.
 static KEPT: Mutex<Vec<Kept>> = Mutex::new(Vec::new());
 
 /// The file that a pool lies in.
@@ -83,9 +83,9 @@ impl Pool {
     }
 
     /// What `keep` has been told to keep, once more: `None` if there is none, or if it is in use.
-    pub fn again(dir: &Path, loader: Loader) -> Option<Pool> {
+    pub fn again(dir: &Path, what: &str) -> Option<Pool> {
         let kept = KEPT.lock().unwrap();
-        let Kept { name, file, .. } = kept.iter().find(|kept| kept.loader == loader)?;
+        let Kept { name, file, .. } = kept.iter().find(|kept| kept.what == what)?;
         if zfs::Pool::is_imported(name) {
             return None;
         }
@@ -189,16 +189,16 @@ impl Backend for Pool {
 
     fn make(&self) {}
 
-    fn keep(&self, loader: Loader) {
+    fn keep(&self, what: &str) {
         let mut kept = KEPT.lock().unwrap();
         // Not again for a case that has two of them.
-        if kept.iter().any(|kept| kept.loader == loader) {
+        if kept.iter().any(|kept| kept.what == what) {
             return;
         }
         run("zpool", &["export", &self.name]);
         let aside = self.top.with_file_name("kept");
         copy(&self.file(), &aside);
-        kept.push(Kept { loader, name: self.name.clone(), file: File::open(&aside).unwrap() });
+        kept.push(Kept { what: what.to_string(), name: self.name.clone(), file: File::open(&aside).unwrap() });
         std::fs::remove_file(aside).unwrap();
         self.import();
     }

@@ -1,20 +1,20 @@
 //! Root in a BE can change neither the shared data nor the running system: the attacks of the store lane, and those that a
 //! mount alone could not stop.
 
-use crate::lab::{Lab, Print, sh};
+use crate::lab::{Kind, Lab, Print, kind, sh};
 use crate::{debian, run};
 
 const ATTACKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/store/attack.py");
 
-/// Everything that must stay as it is: shared data, and the other BE.
-fn others(lab: &Lab) -> (Print, Print) {
+/// Everything that must stay as it is: shared data, and the BE that stands for what runs.
+pub fn others(lab: &Lab) -> (Print, Print) {
     (Print::of(&lab.shared()), Print::of(&lab.files("default")))
 }
 
 #[track_caller]
-fn unchanged(lab: &Lab, before: &(Print, Print)) {
-    before.0.assert_same(&Print::of(&lab.shared()), "shared data was changed");
-    before.1.assert_same(&Print::of(&lab.files("default")), "the other BE was changed");
+pub fn unchanged(lab: &Lab, before: &(Print, Print), what: &str) {
+    before.0.assert_same(&Print::of(&lab.shared()), &format!("{what}: shared data was changed"));
+    before.1.assert_same(&Print::of(&lab.files("default")), &format!("{what}: the other BE was changed"));
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn what_is_written_to_shared_data_stays_in_the_be() {
         run(&lab, "blue", &script.replace("rm -rf /var/mail; mkdir /var/mail; ", "")).ok().stdout,
         "live\nmore\nx\n"
     );
-    unchanged(&lab, &before);
+    unchanged(&lab, &before, "writing");
     assert_eq!(
         run(&lab, "blue", "cat /var/log/moved; ls /var/log/dir; ls /var/spool/a").ok().stdout,
         "live\nmore\nb\n",
@@ -37,25 +37,29 @@ fn what_is_written_to_shared_data_stays_in_the_be() {
     );
     lab.bootenv(&["create", "-e", "blue", "clone"]).ok();
     run(&lab, "clone", "test -e /var/log/moved").ok();
-    unchanged(&lab, &before);
+    unchanged(&lab, &before, "in a clone");
     run(&lab, "default", "test ! -e /var/log/moved").ok();
 }
 
 #[test]
 fn attacks_by_path_and_by_mount_reach_only_the_be() {
     let Some(lab) = debian() else { return };
+    let store = match kind() {
+        Kind::Btrfs => "btrfs",
+        Kind::Zfs => "zfs",
+    };
     for group in ["write", "escape", "beyond"] {
         let dir = lab.shared().join("log/attacked");
-        let wanted = sh(&format!("mkdir -p '{0}' && python3 '{ATTACKS}' prepare {group} btrfs '{0}'", dir.display()));
+        let wanted = sh(&format!("mkdir -p '{0}' && python3 '{ATTACKS}' prepare {group} {store} '{0}'", dir.display()));
         for name in wanted.lines() {
             lab.nest_at(&dir.join(name).join("nested"), "");
         }
         let before = others(&lab);
         std::fs::copy(ATTACKS, lab.files("blue").join("root/attack.py")).unwrap();
-        let ran = run(&lab, "blue", &format!("python3 /root/attack.py run {group} btrfs"));
+        let ran = run(&lab, "blue", &format!("python3 /root/attack.py run {group} {store}"));
         println!("{}{}", ran.stdout, ran.stderr);
         assert_eq!(ran.status, 0, "{}", ran.stderr);
-        unchanged(&lab, &before);
+        unchanged(&lab, &before, group);
     }
 }
 
@@ -112,6 +116,7 @@ sys.exit(3)";
         env!("CARGO_BIN_EXE_bootenv"),
         lab.store().display()
     );
+    lab.leave_top();
     assert_eq!(sh(&format!("script -qec \"{command}\" /dev/null </dev/null; echo $?")).trim(), "0");
-    unchanged(&lab, &before);
+    unchanged(&lab, &before, "all of it");
 }

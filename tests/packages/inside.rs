@@ -1,7 +1,7 @@
 //! What a command in a BE finds, how it ends, and what is left of it.
 
-use crate::lab::{Ran, mounts, sh, try_sh};
-use crate::{debian, run, write};
+use crate::lab::{Ran, mounts, pace, sh};
+use crate::{debian, run, sleepers, write};
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -91,21 +91,21 @@ fn nothing_is_left_of_it() {
     // Daemons, in sessions of their own, with their standard streams closed and signals ignored.
     run(&lab, "blue", "mkdir /root/m; (trap '' TERM HUP INT; setsid sleep 4242 <&- >&- 2>&- &) ; sleep 4243 & exit 5")
         .fails(5, &[]);
-    assert_eq!(try_sh("pgrep -f '^sleep 424'").stdout, "");
+    assert_eq!(sleepers("424"), 0);
     assert_eq!(mounts(), before);
     // Killed in the middle: the keeper clears up.
     let mut child =
         lab.command(&["run", "blue", "--", "sh", "-c", "touch /root/begun; sleep 4244 & sleep 4245"]).spawn().unwrap();
-    wait_for(|| try_sh("pgrep -f '^sleep 424[45]' | wc -l").stdout.trim() == "2");
+    wait_for("its processes", || sleepers("424") == 2);
     lab.bootenv(&["list"]).ok();
     lab.bootenv(&["create", "-e", "default", "beside"]).ok();
     lab.bootenv(&["destroy", "-F", "blue"]).fails(5, &["blue"]);
     lab.bootenv(&["run", "blue", "--", "true"]).fails(5, &["in use"]);
     child.kill().unwrap();
     child.wait().unwrap();
-    wait_for(|| try_sh("pgrep -f '^sleep 424'").stdout.is_empty());
+    wait_for("their end", || sleepers("424") == 0);
     assert_eq!(mounts(), before);
-    wait_for(|| lab.bootenv(&["run", "blue", "--", "true"]).status == 0);
+    wait_for("another command", || lab.bootenv(&["run", "blue", "--", "true"]).status == 0);
     assert!(!lab.files("blue").join("usr/sbin/policy-rc.d").exists(), "what was made to be mounted on is gone");
 }
 
@@ -138,6 +138,7 @@ fn a_terminal_stays_a_terminal() {
     };
     // script(1) gives it a terminal of its own, and types what it reads.
     let typed = |inside: &str, keys: &str| {
+        lab.leave_top();
         sh(&format!(
             "(sleep 2; printf '{keys}'; sleep 1) | timeout 20 script -qec \"{}\" /dev/null; echo status $?",
             command(inside)
@@ -153,10 +154,10 @@ fn a_terminal_stays_a_terminal() {
     assert!(!said.contains("no job control"), "{said}");
 }
 
-fn wait_for(mut what: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
-    while !what() {
-        assert!(Instant::now() < until, "it does not come");
+fn wait_for(what: &str, mut is_there: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20 + pace());
+    while !is_there() {
+        assert!(Instant::now() < until, "{what}: it does not come");
         std::thread::sleep(Duration::from_millis(50));
     }
 }
