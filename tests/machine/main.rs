@@ -15,6 +15,7 @@ mod switching;
 mod systemd_boot;
 #[allow(dead_code)] // the zfs lane's
 mod table;
+mod upgrading;
 
 use std::time::Duration;
 
