@@ -1,5 +1,5 @@
 # Targets for people; the work is in tests/ and cargo.
-.PHONY: all build demo test lint pure store packages crash crash-zfs zfs zfs-core machine bench install uninstall deps
+.PHONY: all build demo test lint pure store packages packages-zfs crash crash-zfs zfs zfs-core machine bench install uninstall deps
 
 PREFIX ?= /usr/local
 DESTDIR ?=
@@ -16,7 +16,7 @@ BUILD_DEPS = gcc libc6-dev libclang-dev
 RUN_DEPS = btrfs-progs grub-common grub-efi-amd64-bin
 TEST_DEPS = acl attr systemd-boot-efi mandoc strace procps python3-minimal util-linux xz-utils zstd e2fsprogs
 MACHINE_DEPS = qemu-system-x86 qemu-utils python3-pip ovmf mtools dosfstools mmdebstrap fdisk debian-archive-keyring
-BENCH_DEPS = snapper rsync
+BENCH_DEPS = snapper rsync systemd-container
 
 # Installs what is missing, and asks the network only then.
 deps:
@@ -33,7 +33,7 @@ test:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
 	@tests/run-lanes lint pure store packages crash machine zfs-core
 
-lint pure store packages crash crash-zfs zfs zfs-core machine:
+lint pure store packages packages-zfs crash crash-zfs zfs zfs-core machine:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
 	@tests/run-lanes $@
 

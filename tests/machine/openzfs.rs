@@ -44,8 +44,18 @@ impl Parts {
 
     /// A machine with these disks, which have names.
     pub fn power_on<'parts>(&'parts self, disks: &[(&str, &'parts Path)]) -> Machine<'parts> {
+        self.power_on_with(&[], disks)
+    }
+
+    /// The same with files that it is to see as disks, and not to change.
+    pub fn power_on_with<'parts>(
+        &'parts self,
+        files: &[(&str, &'parts Path)],
+        disks: &[(&str, &'parts Path)],
+    ) -> Machine<'parts> {
         let drive = |name: &str, path, throw_away| Drive { name: name.into(), path, throw_away };
         let mut drives = vec![drive("root", &*self.root, true), drive("parcel", &*self.parcel, true)];
+        drives.extend(files.iter().map(|(name, path)| drive(name, path, true)));
         drives.extend(disks.iter().map(|(name, path)| drive(name, path, false)));
         let options = Options { memory_mib: 2048, boot: HOUR / 6, command: HOUR / 6, total: 3 * HOUR };
         let mut machine = Machine::power_on(Boot::vm(&self.vm), drives, options);

@@ -91,6 +91,17 @@ fn what_would_undo_the_protection_is_not_allowed() {
         let ran = run(&lab, "blue", script);
         assert_ne!(ran.status, 0, "{what}: {}{}", ran.stdout, ran.stderr);
     }
+    // What is gone is gone from every set that it could come back from.
+    let kept = "00000000a80425fb";
+    let sets = [
+        "Inh:\t0000000000000000",
+        &format!("Prm:\t{kept}"),
+        &format!("Eff:\t{kept}"),
+        &format!("Bnd:\t{kept}"),
+        "Amb:\t0000000000000000",
+    ];
+    let expected: String = sets.iter().map(|set| format!("Cap{set}\n")).collect();
+    assert_eq!(run(&lab, "blue", "grep ^Cap /proc/self/status").ok().stdout, expected);
     // In a user namespace of its own it is root once more, of that namespace.
     let script = "unshare -Urm sh -c 'mount -o remount,rw,bind /sys; umount /var/shared; umount -l /var/lib/bootenv/pending; mount -t proc p /proc; ls /var/lib/bootenv/pending'";
     let ran = run(&lab, "blue", script);

@@ -31,7 +31,7 @@ fn shared(lab: &Lab, path: &str) -> String {
 fn what_is_missing_is_made_with_all_it_has() {
     let lab = waiting(
         "mkdir -p log/new/deep spool/q; echo text > log/new/deep/file; chown 71:71 log/new spool/q; chmod 2750 log/new;
-         setfattr -n user.note -v kept log/new/deep/file; setfacl -m u:42:rwx spool/q; mkfifo spool/q/pipe
+         setfattr -n user.note -v kept log/new/deep/file; setfattr -n security.selinux -v system_u:object_r:var_log_t:s0 log/new log/new/deep/file; setfacl -m u:42:rwx spool/q; mkfifo spool/q/pipe
          touch -d '2021-01-01 UTC' log/new/deep/file; ln log/new/deep/file log/new/hard
          ln -s ../../usr/share/doc log/new-link; ln -s /etc/passwd log/absolute",
     );
@@ -47,6 +47,10 @@ fn what_is_missing_is_made_with_all_it_has() {
     assert_eq!(stat("log/new", "%a %u %g"), "2750 71 71");
     assert_eq!(stat("log/new/deep/file", "%Y %h"), "1609459200 2");
     assert!(sh(&format!("getfattr -d '{}'", at.join("log/new/deep/file").display())).contains("user.note=\"kept\""));
+    for labelled in ["log/new", "log/new/deep/file"] {
+        let label = sh(&format!("getfattr -n security.selinux --only-values '{}'", at.join(labelled).display()));
+        assert_eq!(label, "system_u:object_r:var_log_t:s0", "{labelled}");
+    }
     assert!(sh(&format!("getfacl -n '{}'", at.join("spool/q").display())).contains("user:42:rwx"));
     assert_eq!(std::fs::read_link(at.join("log/new-link")).unwrap(), Path::new("../../../usr/share/doc"));
     assert_eq!(std::fs::read_link(at.join("log/absolute")).unwrap(), Path::new("/etc/passwd"));
