@@ -12,11 +12,15 @@ const TEXT: &str = "before the upgrade, kept as a way back";
 const POOL: &str = "bench";
 /// What is copied. It is mounted, as a root that runs is.
 const SOURCE: &str = "bench/ROOT/default";
+/// What the names of the BEs begin with that are only there.
+const KEPT: &str = "bench/ROOT/kept-";
 /// Where those put what they make who make no BE.
 const OTHERS: &str = "bench/OTHERS";
 /// From how many BEs on a round takes minutes, and how many rounds there are then.
 const MANY: usize = 300;
 const FEW: usize = 2;
+/// How many clones are made at once: those that wait together are in one transaction group.
+const TOGETHER: usize = 50;
 
 /// A small root with the machine's own kernel, and a pool to keep it in.
 const MAKE: &str = r"
@@ -127,20 +131,31 @@ fn circumstances(rounds: usize) -> String {
 impl Guest {
     /// Brings the number of BEs from one to another. They are made as bootenv makes them; the menu gets them all at once.
     fn populate(&self, from: usize, to: usize) -> Result<(), String> {
-        for number in from..to {
-            let (snapshot, new) = (format!("{SOURCE}@.bootenv-{number}-0"), format!("{POOL}/ROOT/kept-{number}"));
-            let properties = [
-                Property::Canmount(Canmount::Noauto),
-                Property::Mountpoint("/"),
-                Property::User("org.bootenv:description", TEXT),
-                Property::User("org.bootenv:version", "1"),
-            ];
-            let made = self.lzc.snapshot(&[&snapshot], &[]).and_then(|()| self.lzc.clone(&snapshot, &new, &properties));
-            let made = made.and_then(|()| self.lzc.destroy_snaps_later(&[&snapshot]));
+        let names = |numbers: &[usize], before: &str, after: &str| -> Vec<String> {
+            numbers.iter().map(|number| format!("{before}{number}{after}")).collect()
+        };
+        let properties = [
+            Property::Canmount(Canmount::Noauto),
+            Property::Mountpoint("/"),
+            Property::User("org.bootenv:description", TEXT),
+            Property::User("org.bootenv:version", "1"),
+        ];
+        for numbers in (from..to).collect::<Vec<_>>().chunks(TOGETHER) {
+            let (origins, new) = (names(numbers, &format!("{SOURCE}@.bootenv-"), "-0"), names(numbers, KEPT, ""));
+            let (lzc, properties) = (&self.lzc, &properties);
+            // Two snapshots of one dataset are never of one transaction group.
+            let made = origins.iter().try_for_each(|origin| lzc.snapshot(&[origin], &[])).and_then(|()| {
+                std::thread::scope(|scope| {
+                    let pairs = origins.iter().zip(&new);
+                    let clones = pairs.map(|(from, to)| scope.spawn(move || lzc.clone(from, to, properties)));
+                    let clones: Vec<_> = clones.collect();
+                    clones.into_iter().try_for_each(|clone| clone.join().expect("a clone is made or not"))
+                })
+            });
+            let made = made.and_then(|()| lzc.destroy_snaps_later(&refs(&origins)));
             // A snapshot for people to see, too.
-            let seen = format!("{new}@before");
-            let made = made.and_then(|()| if to > MANY { Ok(()) } else { self.lzc.snapshot(&[&seen], &[]) });
-            made.map_err(|e| e.message)?;
+            let seen = if to > MANY { Vec::new() } else { names(numbers, KEPT, "@before") };
+            made.and_then(|()| lzc.snapshot(&refs(&seen), &[])).map_err(|e| e.message)?;
         }
         output(&words([&self.tool, &"--store", &POOL, &"check", &"--repair"])).map(drop)
     }
@@ -234,4 +249,8 @@ impl Guest {
         }
         text
     }
+}
+
+fn refs(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
 }
