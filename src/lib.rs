@@ -26,6 +26,7 @@
 //! | [`diff`] | how two BEs differ |
 //! | [`package`] | what a root has installed |
 //! | [`settings`] | what can be set in a BE |
+//! | [`zone`] | containers: brands, and what each zone runs |
 //! | [`session`] | one run against one store: opened, locked, recovered, read |
 //! | [`sys`] | the only code that touches the kernel, and the only `unsafe` |
 //!
@@ -149,6 +150,22 @@
 //! known without a walk, and no clock or checksum is trusted for it. On ZFS zfs-diff(8) tells
 //! that; its ioctl has no call in a library, and a layout that changes from release to release.
 //!
+//! # Zones
+//!
+//! What a zone has of a store is a store ([`store::Store::enter`]): paths are from the zone's place, which no path and no symlink
+//! leads out of, and what it runs is its boot loader ([`zone::Record`]). So every verb works on a zone without knowing, and nothing has to
+//! be looked at to keep one zone out of another. A view that puts a prefix before each path was the alternative; it would be one more
+//! thing to be right about every path, for Btrfs and ZFS know what they are from anyway.
+//!
+//! What is kept of a zone lies in the store's own directory, not in the zone's place: facts, what it runs, its journal, its lock. So a
+//! zone can be destroyed while it is locked, a symlink in its place is never followed to them, and on ZFS there is one dataset to
+//! mount for all of them. Each has a journal and a lock of its own, so that one cannot hold up another, nor the host. A plan of the
+//! host's that changes zones ([`plan::Step::In`]) takes their locks, and its journal is the host's: before a verb works on a zone, what was
+//! begun on the host is finished or undone.
+//!
+//! Nobody reads what a zone runs but bootenv itself, and that after recovery. So unlike a menu it need not be right at every instant, and
+//! a zone's plan names the BE of the host that it was made under, whoever finishes it.
+//!
 //! # Differences from the design
 //!
 //! - Steps are not journalled one by one: see above.
@@ -177,3 +194,4 @@ pub mod settings;
 pub mod shared;
 pub mod store;
 pub mod sys;
+pub mod zone;

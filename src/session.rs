@@ -1,23 +1,34 @@
 //! One run of the tool against one store: opened, locked, recovered, read.
 
-use crate::domain::{BeName, BootEnv, Inventory, MenuState, NextBoot, Target};
-use crate::error::{Error, Result};
+use crate::domain::{
+    BeName, BootEnv, Inventory, MenuState, NextBoot, Owner, Target, Zone, ZoneName, ZoneView, told_of,
+};
+use crate::error::{Error, Kind, Result};
 use crate::loader::{self, Described, Entry, Loader, Which};
 use crate::plan::execute::{Observer, World, execute, preflight};
 use crate::plan::{Plan, journal, recover};
 use crate::settings::Settings;
-use crate::store::{self, About, Lock, Opened, Store};
+use crate::store::{self, About, Contents, Lock, Opened, Store};
 use crate::sys::tree::Tree;
+use crate::zone::{self, Brand, Record};
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
 
-/// An open store with its boot loader.
+/// An open store with its boot loader: all of it, or what a zone has of it.
 pub struct Session {
     opened: Opened,
+    zone: Option<Inside>,
     /// The loader that `init` is to install.
     chosen: Cell<Option<Which>>,
     loader: RefCell<Option<Rc<dyn Loader>>>,
+}
+
+/// What a session in a zone knows besides.
+struct Inside {
+    whole: Box<Session>,
+    view: ZoneView,
+    brand: Brand,
 }
 
 impl std::fmt::Debug for Session {
@@ -29,7 +40,58 @@ impl std::fmt::Debug for Session {
 impl Session {
     /// Opens the store that `what` names, or the one that `/` is on.
     pub fn open(what: Option<&Path>) -> Result<Session> {
-        Ok(Session { opened: store::open(what)?, chosen: Cell::new(None), loader: RefCell::default() })
+        Ok(Session { opened: store::open(what)?, zone: None, chosen: Cell::new(None), loader: RefCell::default() })
+    }
+
+    /// Goes into a zone: what is not named otherwise is the zone's from then on.
+    pub fn enter(self, name: &ZoneName) -> Result<Session> {
+        self.must_be_initialised()?;
+        let settings = self.zone(name)?;
+        let owner = self.owner();
+        let store = self.store().enter(name).map_err(|e| match e.kind {
+            Kind::NotFound => Error::refused(format!("the zone {name} has lost its place in the store: {}", e.message))
+                .hint(format!("`bootenv zone destroy {name}` takes away what is left of it")),
+            _ => e,
+        })?;
+        Ok(Session {
+            opened: Opened { store, is_root: false },
+            zone: Some(Inside {
+                whole: Box::new(self),
+                view: ZoneView { name: name.clone(), owner },
+                brand: Brand::named(&settings.brand)?,
+            }),
+            chosen: Cell::new(None),
+            loader: RefCell::default(),
+        })
+    }
+
+    /// What is set for a zone, which has to be there.
+    pub fn zone(&self, name: &ZoneName) -> Result<Zone> {
+        zone::settings(self.store(), name)?.ok_or_else(|| {
+            let there = self.zones().unwrap_or_default();
+            let names: Vec<&str> = there.iter().map(|(zone, _)| zone.as_str()).collect();
+            Error::not_found(format!("there is no zone {name}")).hint(match names.is_empty() {
+                true => "`bootenv zone create` makes one".to_string(),
+                false => format!("there is: {}", names.join(", ")),
+            })
+        })
+    }
+
+    /// The zones that are there and whole, in the order of their names.
+    pub fn zones(&self) -> Result<Vec<(ZoneName, Zone)>> {
+        let mut zones = Vec::new();
+        for name in store::zones(self.store())? {
+            zones.extend(zone::settings(self.store(), &name)?.map(|settings| (name, settings)));
+        }
+        Ok(zones)
+    }
+
+    /// The BE of the host by which it is decided what zones run: the one that runs, else the one that boots next.
+    pub fn owner(&self) -> Option<Owner> {
+        let inventory = self.inventory_of(&[]).ok()?;
+        let due = |be: &&BootEnv| !inventory.next.unknown && inventory.is_default(&be.name);
+        let be = inventory.running().or_else(|| inventory.bes.iter().find(due))?;
+        Some(Owner { name: be.name.clone(), uuid: be.uuid, path: be.path.clone() })
     }
 
     /// The store.
@@ -55,6 +117,12 @@ impl Session {
         if let Some(loader) = &*self.loader.borrow() {
             return Ok(Rc::clone(loader));
         }
+        if let Some(Inside { brand, view, .. }) = &self.zone {
+            let owner = view.owner.as_ref().map(|owner| owner.uuid);
+            let loader: Rc<dyn Loader> = Rc::new(Record::new(&self.opened.store, brand.clone(), owner));
+            *self.loader.borrow_mut() = Some(Rc::clone(&loader));
+            return Ok(loader);
+        }
         let which = match self.chosen.get() {
             Some(which) => which,
             None => Which::of(&self.opened.store, self.opened.is_root)?,
@@ -72,6 +140,9 @@ impl Session {
 
     /// For verbs that only read: finishes or undoes what was begun, if nobody is at it.
     pub fn settle(&self, observer: &mut dyn Observer) -> Result<()> {
+        if let Some(inside) = &self.zone {
+            inside.whole.settle(observer)?;
+        }
         if !self.store().initialised() && !self.foreign().is_empty() {
             return Ok(());
         }
@@ -91,10 +162,76 @@ impl Session {
 
     /// For verbs that change something: takes the lock, then finishes or undoes what was begun.
     pub fn begin(&self, observer: &mut dyn Observer) -> Result<Lock> {
+        if let Some(inside) = &self.zone {
+            inside.whole.settle(observer)?;
+        }
         self.must_be_initialised()?;
         let lock = Lock::take(self.store())?;
+        if let Some(Inside { whole, view, .. }) = &self.zone {
+            // Since then the zone may have gone, or something may have been begun on the host that concerns it.
+            whole.zone(&view.name)?;
+            if journal::read(&whole.store().home()?)?.is_some_and(|plan| plan.zones().contains(&view.name)) {
+                return Err(Error::busy(format!("the host works on the zone {}", view.name)).hint("run this again"));
+            }
+        }
         self.recover(&lock, observer)?;
         Ok(lock)
+    }
+
+    /// For verbs of the host that change something in zones: takes each zone's lock too, and finishes or undoes what was begun there.
+    pub fn begin_with(&self, zones: &[&ZoneName], observer: &mut dyn Observer) -> Result<Vec<Lock>> {
+        let mut locks = vec![self.begin(observer)?];
+        for zone in zones {
+            self.zone(zone)?;
+            locks.push(self.lock_zone(zone, observer)?);
+        }
+        Ok(locks)
+    }
+
+    /// Takes a zone's lock, and finishes or undoes what was begun in it.
+    pub fn lock_zone(&self, zone: &ZoneName, observer: &mut dyn Observer) -> Result<Lock> {
+        let lock = self.take_zone(zone)?;
+        self.recover_zone(zone, observer)?;
+        Ok(lock)
+    }
+
+    /// Finishes or undoes what was begun in a zone, if nobody is at it.
+    pub fn settle_zone(&self, zone: &ZoneName, observer: &mut dyn Observer) -> Result<()> {
+        let store = self.store().enter(zone)?;
+        if journal::read(&store.home()?)?.is_none() {
+            return Ok(());
+        }
+        match Lock::try_take(&*store)? {
+            Ok(_lock) => self.recover_zone(zone, observer),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn recover_zone(&self, zone: &ZoneName, observer: &mut dyn Observer) -> Result<()> {
+        let loader = self.loader()?;
+        let told = recover::recover_in(&World { store: self.store(), loader: &*loader }, zone, observer)?;
+        told.iter().for_each(|told| observer.note(&format!("{zone}: {told}")));
+        Ok(())
+    }
+
+    /// What is in a zone; nothing if it has lost its place.
+    pub fn inside(&self, zone: &ZoneName) -> Result<Option<Inventory>> {
+        match self.store().enter(zone) {
+            Err(e) if e.kind == Kind::NotFound => Ok(None),
+            store => {
+                let Contents { bes, shared, attention } = store?.contents(About::All)?;
+                let (next, menu) = (NextBoot::default(), MenuState::default());
+                let view = ZoneView { name: zone.clone(), owner: None };
+                Ok(Some(Inventory { store: self.store().info(), bes, shared, next, menu, attention, zone: Some(view) }))
+            }
+        }
+    }
+
+    fn take_zone(&self, zone: &ZoneName) -> Result<Lock> {
+        Lock::take(&*self.store().enter(zone)?).map_err(|e| match e.kind {
+            Kind::Busy => e.context(format!("the zone {zone}")),
+            _ => e,
+        })
     }
 
     /// Takes the lock without looking at the journal: for the repair of a damaged one.
@@ -125,7 +262,16 @@ impl Session {
     }
 
     fn recover(&self, _lock: &Lock, observer: &mut dyn Observer) -> Result<()> {
+        let begun = journal::read(&self.store().home()?)?;
+        let Some(begun) = begun else { return Ok(()) };
+        // Of a zone that was being made, or unmade, there may be nothing to lock.
+        let there =
+            begun.zones().into_iter().filter(|zone| self.store().enter(zone).is_ok_and(|store| store.has_home()));
+        let _zones: Vec<Lock> = there.map(|zone| self.take_zone(zone)).collect::<Result<_>>()?;
+        // One of its own, which may have to look from elsewhere.
+        *self.loader.borrow_mut() = None;
         let loader = self.loader()?;
+        *self.loader.borrow_mut() = None;
         let told = recover::recover(&World { store: self.store(), loader: &*loader }, observer)?;
         told.iter().for_each(|t| observer.note(t));
         Ok(())
@@ -135,6 +281,11 @@ impl Session {
     pub fn must_be_initialised(&self) -> Result<()> {
         if self.store().initialised() {
             return Ok(());
+        }
+        if let Some(Inside { view, .. }) = &self.zone {
+            let zone = &view.name;
+            return Err(Error::refused(format!("the zone {zone} has no ROOT any more"))
+                .hint(format!("`bootenv zone destroy {zone}` takes away what is left of it")));
         }
         let name = self.store().info().name;
         let foreign = self.foreign();
@@ -200,10 +351,11 @@ impl Session {
                 next,
                 menu: MenuState::default(),
                 attention,
+                zone: None,
             });
         }
         let loader = self.loader()?;
-        let (next, menu) = loader::read_back(self.store(), &*loader, &contents.bes, about);
+        let (next, mut menu) = loader::read_back(self.store(), &*loader, &contents.bes, about);
         let mut attention = contents.attention;
         if !contents.shared {
             attention.push(
@@ -211,7 +363,18 @@ impl Session {
                     .into(),
             );
         }
-        Ok(Inventory { store: self.store().info(), bes: contents.bes, shared: contents.shared, next, menu, attention })
+        if let Some(Inside { view, .. }) = &self.zone {
+            attention.iter_mut().chain(&mut menu.problems).for_each(|text| *text = told_of(&view.name, text));
+        }
+        Ok(Inventory {
+            store: self.store().info(),
+            bes: contents.bes,
+            shared: contents.shared,
+            next,
+            menu,
+            attention,
+            zone: self.zone.as_ref().map(|inside| inside.view.clone()),
+        })
     }
 
     /// What the menu entry of a BE should say now.
@@ -229,6 +392,9 @@ impl Session {
     /// Runs a plan. The caller holds the lock.
     pub fn run(&self, _lock: &Lock, plan: &Plan, observer: &mut dyn Observer) -> Result<()> {
         let loader = self.loader()?;
-        execute(&World { store: self.store(), loader: &*loader }, plan, observer)
+        let world = World { store: self.store(), loader: &*loader };
+        let Some(inside) = &self.zone else { return execute(&world, plan, observer) };
+        let owner = inside.view.owner.as_ref().map(|owner| owner.uuid);
+        execute(&world, &Plan { owner, ..plan.clone() }, observer)
     }
 }

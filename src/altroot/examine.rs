@@ -31,7 +31,10 @@ pub fn examine(store: &dyn Store, be: &BeName, path: &str) -> Result<Vec<String>
     if !INITS.iter().any(|init| tree.exists(init)) {
         wrong.push("there is no init: neither systemd nor /sbin/init".into());
     }
-    wrong.extend(kernel_problem(&tree)?);
+    // A container has the kernel of the host.
+    if store.zone().is_none() {
+        wrong.extend(kernel_problem(&tree)?);
+    }
     wrong.extend(shared_problems(store, &tree, &entries)?);
     for manager in package::of(&tree) {
         // One that we cannot read may be sound.
@@ -102,7 +105,8 @@ fn shared_problems(store: &dyn Store, tree: &Tree, entries: &[fstab::Entry]) -> 
     if !tree.exists(MOUNTPOINT) {
         return Ok(wrong);
     }
-    if !entries.iter().any(|entry| entry.target.trim_start_matches('/') == MOUNTPOINT) {
+    // What starts a container mounts it.
+    if store.zone().is_none() && !entries.iter().any(|entry| entry.target.trim_start_matches('/') == MOUNTPOINT) {
         wrong.push("/etc/fstab does not mount /var/shared any more".into());
     }
     for name in SHARED_LIST {

@@ -40,7 +40,7 @@ pub fn mount(store: &dyn Store, be: &BootEnv, dir: Option<&Path>, readonly: bool
     check(be, dir)?;
     let (at, made) = match dir {
         Some(dir) => (usable(dir)?, false),
-        None => (own_place(be)?, true),
+        None => (own_place(store, be)?, true),
     };
     let mounted = assemble(store, be, &at, readonly);
     if mounted.is_err() && made {
@@ -115,12 +115,13 @@ pub fn own_dir() -> Result<PathBuf> {
     Ok(base)
 }
 
-fn own_place(be: &BootEnv) -> Result<PathBuf> {
+fn own_place(store: &dyn Store, be: &BootEnv) -> Result<PathBuf> {
     let base = own_dir()?;
+    let name = store.zone().map_or(be.name.to_string(), |zone| format!("{zone}:{}", be.name));
     for number in 1..1000 {
         let dir = match number {
-            1 => base.join(be.name.as_str()),
-            n => base.join(format!("{}.{n}", be.name)),
+            1 => base.join(&name),
+            n => base.join(format!("{name}.{n}")),
         };
         match std::fs::create_dir(&dir) {
             Ok(()) => return Ok(dir),

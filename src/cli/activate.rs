@@ -17,7 +17,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Activate) -> Result<()> {
         false => {
             let now = describe(&session, &inventory, &name)?;
             let current = session.loader()?.entries()?.contains(&now);
-            ops::activate(&inventory, &name, args.once, now.bootable(session.store()), current)?
+            let bootable = session.loader()?.can_boot(session.store(), &now);
+            ops::activate(&inventory, &name, args.once, bootable, current)?
         }
     };
     match outcome {

@@ -90,6 +90,8 @@ pub enum Verb {
     Diff(Diff),
     /// Make a store, or adopt the root that is on one
     Init(Init),
+    /// Make, adopt and destroy zones: containers with boot environments of their own
+    Zone(Zone),
     /// Look for what is wrong with the store, the menu and the loader
     Check(Check),
     /// Write shell completions to standard output
@@ -404,4 +406,89 @@ pub struct Check {
     /// Mend what can be mended
     #[arg(long)]
     pub repair: bool,
+}
+
+/// `zone`.
+#[derive(Debug, Args)]
+pub struct Zone {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: ZoneVerb,
+}
+
+/// The verbs of `zone`.
+#[derive(Debug, Subcommand)]
+pub enum ZoneVerb {
+    /// List zones
+    List {
+        /// For scripts: no header, fields separated by one tab
+        #[arg(short = 'H')]
+        script: bool,
+    },
+    /// Make a zone from a folder, a tar, or another zone
+    Create(CreateZone),
+    /// Make a zone of a container that is there
+    Adopt(AdoptZone),
+    /// Let a zone follow the boot environments of the host
+    Attach {
+        /// The zone
+        name: String,
+    },
+    /// Let a zone not follow the boot environments of the host
+    Detach {
+        /// The zone
+        name: String,
+    },
+    /// Destroy a zone with all that it has
+    Destroy {
+        /// Do not ask
+        #[arg(short = 'F')]
+        yes: bool,
+        /// The zone
+        name: String,
+    },
+}
+
+/// What is said of a zone that is made.
+#[derive(Debug, Args)]
+pub struct MadeZone {
+    /// The kind of container
+    #[arg(long, value_name = "BRAND", default_value = crate::zone::USUAL)]
+    pub brand: String,
+    /// Do not let it follow the boot environments of the host
+    #[arg(long)]
+    pub detached: bool,
+    /// Describe its first boot environment
+    #[arg(short, value_name = "TEXT")]
+    pub description: Option<String>,
+}
+
+/// `zone create`.
+#[derive(Debug, Args)]
+pub struct CreateZone {
+    /// What becomes of it.
+    #[command(flatten)]
+    pub made: MadeZone,
+    /// The root to copy in: a folder or a tar
+    #[arg(long, value_name = "ROOT", conflicts_with = "clone")]
+    pub from: Option<PathBuf>,
+    /// The zone whose root is copied
+    #[arg(long, value_name = "ZONE")]
+    pub clone: Option<String>,
+    /// What it is called
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+}
+
+/// `zone adopt`.
+#[derive(Debug, Args)]
+pub struct AdoptZone {
+    /// What becomes of it.
+    #[command(flatten)]
+    pub made: MadeZone,
+    /// What the container is called
+    #[arg(allow_hyphen_values = true)]
+    pub name: String,
+    /// The directory of the container [default: where its kind is looked for, as /var/lib/machines/NAME]
+    pub dir: Option<PathBuf>,
 }

@@ -23,8 +23,9 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
         // What cannot boot must not become the default, so its source is looked at before anything is made.
         session.loader()?.asked()?;
         let source = ops::source_of(&inventory, &request)?;
-        if !super::activate::describe(&session, &inventory, &source)?.bootable(session.store()) {
-            return Err(ops::not_bootable(&source));
+        let entry = super::activate::describe(&session, &inventory, &source)?;
+        if !session.loader()?.can_boot(session.store(), &entry) {
+            return Err(ops::not_bootable(&inventory, &source));
         }
     }
     cx.carry_out(&session, &lock, &plan)

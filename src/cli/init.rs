@@ -13,6 +13,9 @@ use std::process::Command;
 
 pub(super) fn run(cx: &mut Context, args: &args::Init) -> Result<()> {
     let name = BeName::parse(&args.name)?;
+    if cx.cli.zone.is_some() {
+        return Err(Error::usage("init is for the host's boot environments").hint("`bootenv zone create` makes a zone"));
+    }
     let from = args.from.as_deref().map(root_tree).transpose()?;
     match &cx.cli.store {
         Some(path) if !store::exists(path) => new_image(cx, args, name, from),
@@ -26,7 +29,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Init) -> Result<()> {
 }
 
 /// What `--from` names, checked before anything is made.
-fn root_tree(path: &Path) -> Result<PathBuf> {
+pub(super) fn root_tree(path: &Path) -> Result<PathBuf> {
     let full = path.canonicalize().map_err(|e| {
         Error::usage(format!("--from {}: {}", path.display(), crate::error::plain(&e)))
             .hint("name a folder that holds a root, or a tar of one")

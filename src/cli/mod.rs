@@ -21,7 +21,10 @@ mod run;
 mod status;
 mod unmount;
 mod upgrade;
+mod zone;
+mod zone_list;
 
+use crate::domain::ZoneName;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::session::Session;
@@ -39,11 +42,12 @@ struct Context {
 
 impl Context {
     fn session(&self) -> Result<Session> {
-        if let Some(zone) = &self.cli.zone {
-            return Err(Error::refused(format!("there is no zone {zone}: this bootenv does not manage zones yet"))
-                .hint("leave --zone out"));
+        let zone = self.cli.zone.as_deref().map(ZoneName::parse).transpose()?;
+        let session = Session::open(self.cli.store.as_deref())?;
+        match zone {
+            Some(zone) => session.enter(&zone),
+            None => Ok(session),
         }
-        Session::open(self.cli.store.as_deref())
     }
 
     /// Opens the store for a change: locked, with what was begun finished or undone.
@@ -122,6 +126,7 @@ fn run(cx: &mut Context, verb: Option<Verb>) -> Result<ExitCode> {
         Some(Verb::Rollback(args)) => rollback::run(cx, &args)?,
         Some(Verb::Diff(args)) => diff::run(cx, &args)?,
         Some(Verb::Init(args)) => init::run(cx, &args)?,
+        Some(Verb::Zone(args)) => zone::run(cx, &args)?,
         Some(Verb::Check(args)) => return check::run(cx, &args),
         Some(Verb::Completions { shell }) => {
             let mut text = Vec::new();

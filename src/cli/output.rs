@@ -1,12 +1,14 @@
 //! The only printer: reports, notes, progress bars, errors.
 
 use super::args::Global;
+use crate::domain::{ZoneName, told_of};
 use crate::error::{Error, Result};
 use crate::plan::execute::Observer;
 use crate::plan::{Plan, Step};
 use crate::sys::copy::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -21,6 +23,7 @@ pub struct Output {
     bar: Option<ProgressBar>,
     interrupted: Arc<AtomicBool>,
     notes: Vec<String>,
+    zone: Option<ZoneName>,
     pager: Option<Child>,
 }
 
@@ -47,6 +50,8 @@ impl Output {
             bar: None,
             interrupted,
             notes: Vec::new(),
+            // One that is no name is refused before anything is told of it.
+            zone: global.zone.as_deref().and_then(|zone| ZoneName::parse(zone).ok()),
             pager: None,
         }
     }
@@ -54,8 +59,13 @@ impl Output {
     /// A line for people; nothing with `--json` or `-q`.
     pub fn line(&self, text: impl AsRef<str>) {
         if !self.json && !self.quiet {
-            self.raw(text);
+            self.raw(self.told(text.as_ref()));
         }
+    }
+
+    /// What is told, with the commands it names told the zone.
+    fn told<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.zone.as_ref().map_or(text.into(), |zone| told_of(zone, text).into())
     }
 
     /// A line of data: printed even with `-q`.
@@ -201,6 +211,13 @@ impl Output {
 
     /// An error, for people or for programs.
     pub fn error(&self, error: &Error) {
+        let told = |text: &String| self.told(text).into_owned();
+        let error = &Error {
+            kind: error.kind,
+            message: told(&error.message),
+            hint: error.hint.as_ref().map(told),
+            errno: error.errno,
+        };
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -259,6 +276,7 @@ impl Observer for Output {
     }
 
     fn note(&mut self, note: &str) {
+        let note = &*self.told(note).into_owned();
         if self.notes.iter().any(|told| told == note) {
             return;
         }

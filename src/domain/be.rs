@@ -1,7 +1,7 @@
 //! Boot environments, snapshots and the inventory they come in.
 
 use super::name::Shown;
-use super::{BeName, SnapName, Target};
+use super::{BeName, SnapName, Target, ZoneView};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -28,6 +28,9 @@ pub struct Facts {
     /// in hand since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automatic: Option<String>,
+    /// Of a zone BE: the identity of the BE of the host that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Uuid>,
     /// Everything else that stands in the file.
     #[serde(flatten)]
     pub rest: toml::Table,
@@ -35,7 +38,14 @@ pub struct Facts {
 
 impl Default for Facts {
     fn default() -> Self {
-        Facts { version: FORMAT, description: None, pinned: false, automatic: None, rest: toml::Table::new() }
+        Facts {
+            version: FORMAT,
+            description: None,
+            pinned: false,
+            automatic: None,
+            parent: None,
+            rest: toml::Table::new(),
+        }
     }
 }
 
@@ -149,6 +159,8 @@ pub struct StoreInfo {
     pub rollback_takes_later: bool,
     /// Whether datasets have properties that can be set.
     pub properties: bool,
+    /// Whether a clone and what it came from can do without each other.
+    pub clones_stand_alone: bool,
     /// Whether GRUB can read kernels in it.
     pub grub_reads: bool,
     /// How long names can be.
@@ -261,9 +273,16 @@ pub struct Inventory {
     pub menu: MenuState,
     /// What needs attention, in words with the repair.
     pub attention: Vec<String>,
+    /// The zone that it is of, if it is not of the host.
+    pub zone: Option<ZoneView>,
 }
 
 impl Inventory {
+    /// The identity of the BE of the host that a new zone BE belongs to.
+    pub fn owner(&self) -> Option<Uuid> {
+        Some(self.zone.as_ref()?.owner.as_ref()?.uuid)
+    }
+
     /// The BE called `name`, if there is one.
     pub fn find(&self, name: &BeName) -> Option<&BootEnv> {
         self.bes.iter().find(|b| b.name == *name)

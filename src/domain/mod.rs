@@ -6,8 +6,10 @@ pub mod kernel;
 mod name;
 pub mod policy;
 pub mod shared;
+mod zone;
 
 pub use be::{
     Asked, BootEnv, FORMAT, Facts, Heir, Inventory, MenuState, NextBoot, Room, Sight, Snapshot, StoreInfo, title,
 };
-pub use name::{BeName, NAME_MAX, SnapName, Target};
+pub use name::{BeName, NAME_MAX, SnapName, Target, ZoneName};
+pub use zone::{Owner, Zone, ZoneView, told_of};

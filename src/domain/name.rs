@@ -35,6 +35,14 @@ pub enum Target {
     Snapshot(BeName, SnapName),
 }
 
+/// The name of a zone: what systemd takes as the name of a machine, which is that of a host (systemd.unit(5), hostname(7)).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ZoneName(String);
+
+/// The longest the name of a zone may be, in bytes (`HOST_NAME_MAX`).
+const ZONE_MAX: usize = 64;
+
 fn check(what: &str, name: &str, longest: usize) -> Result<()> {
     let bad = |why: String| {
         Err(Error::usage(format!("{:?} is not a name for a {what}: {why}", Shown(name))).hint(
@@ -60,6 +68,28 @@ fn check(what: &str, name: &str, longest: usize) -> Result<()> {
     Ok(())
 }
 
+fn check_zone(_: &str, name: &str, longest: usize) -> Result<()> {
+    let bad = |why: String| {
+        Err(Error::usage(format!("{:?} is not a name for a zone: {why}", Shown(name))).hint(
+            "a name is that of a host: letters, digits and `-`, in parts with a `.` between them, at most 64 bytes long",
+        ))
+    };
+    if name.is_empty() {
+        return bad("it is empty".into());
+    }
+    if name.len() > longest {
+        return bad(format!("it is {} bytes long", name.len()));
+    }
+    if let Some(c) = name.chars().find(|c| !(c.is_ascii_alphanumeric() || "-.".contains(*c))) {
+        return bad(format!("it contains {c:?}"));
+    }
+    match name.split('.').find(|part| part.is_empty() || part.starts_with('-') || part.ends_with('-')) {
+        Some("") => bad("it has a dot at an end, or two in a row".into()),
+        Some(part) => bad(format!("{part:?} begins or ends with '-'")),
+        None => Ok(()),
+    }
+}
+
 /// Shortens a name for an error message.
 pub(super) struct Shown<'a>(pub &'a str);
 
@@ -73,11 +103,11 @@ impl fmt::Debug for Shown<'_> {
 }
 
 macro_rules! name_type {
-    ($type:ident, $what:literal, $longest:expr) => {
+    ($type:ident, $what:literal, $longest:expr, $check:ident) => {
         impl $type {
             /// Checks and wraps a name. A bad one is a usage error that says which rule it breaks.
             pub fn parse(name: &str) -> Result<Self> {
-                check($what, name, $longest)?;
+                $check($what, name, $longest)?;
                 Ok($type(name.to_string()))
             }
 
@@ -108,8 +138,9 @@ macro_rules! name_type {
     };
 }
 
-name_type!(BeName, "boot environment", BE_MAX);
-name_type!(SnapName, "snapshot", NAME_MAX);
+name_type!(BeName, "boot environment", BE_MAX, check);
+name_type!(SnapName, "snapshot", NAME_MAX, check);
+name_type!(ZoneName, "zone", ZONE_MAX, check_zone);
 
 impl Target {
     /// Parses `NAME` or `BE@SNAP`.
@@ -180,6 +211,37 @@ mod tests {
             ["", "/", "a/b", "a@b", "a b", "a\n", "\u{7f}", "-a", ".a", "..", ".", "ü", "a'b", "$x", &"n".repeat(251)]
         {
             let error = BeName::parse(name).unwrap_err();
+            assert_eq!(error.kind, Kind::Usage, "{name:?}");
+            assert!(error.hint.is_some());
+        }
+    }
+
+    #[test]
+    fn a_zone_is_called_as_a_machine_is() {
+        for name in ["web", "Web-2", "db.example", "0", &"n".repeat(64)] {
+            assert_eq!(ZoneName::parse(name).unwrap().as_str(), name);
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "../web",
+            "/web",
+            "a/b",
+            "web.",
+            ".host",
+            "a..b",
+            "-a",
+            "a-",
+            "a.-b",
+            "a_b",
+            "a b",
+            "a\n",
+            "ü",
+            "a@b",
+            &"n".repeat(65),
+        ] {
+            let error = ZoneName::parse(name).unwrap_err();
             assert_eq!(error.kind, Kind::Usage, "{name:?}");
             assert!(error.hint.is_some());
         }

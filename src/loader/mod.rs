@@ -14,6 +14,7 @@ use crate::store::{About, Store};
 use kernels::{Copies, Copy, Kernels};
 use std::collections::HashSet;
 use std::rc::Rc;
+use uuid::Uuid;
 
 /// One entry of the menu.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,11 @@ impl Entry {
         read: &str,
         title: String,
     ) -> Result<Described> {
+        if !loader.boots_kernels() {
+            let (id, path) = (id.to_string(), path.to_string());
+            let entry = Entry { id, path, kernel: None, copies: None, arguments: String::new(), title };
+            return Ok(Described { entry, problem: None });
+        }
         let tree = store.tree(read)?;
         let files: Vec<String> = tree.list("boot")?.into_iter().filter_map(|n| n.into_string().ok()).collect();
         let (extra, problem) = match cmdline::extra(&tree) {
@@ -92,6 +98,19 @@ pub struct Described {
 pub trait Loader {
     /// Its name, for people.
     fn name(&self) -> &'static str;
+
+    /// Whether a kernel is what it boots: a container has none.
+    fn boots_kernels(&self) -> bool {
+        true
+    }
+
+    /// From now on, what is due when this BE of the host runs is asked about: for a zone, of which there is one answer for each.
+    fn look_from(&self, _owner: Uuid) {}
+
+    /// Whether a BE has what it takes to be booted.
+    fn can_boot(&self, store: &dyn Store, entry: &Entry) -> bool {
+        entry.bootable(store)
+    }
 
     /// The menu's entries, newest first. A damaged menu is an error that names the repair.
     fn entries(&self) -> Result<Vec<Entry>>;

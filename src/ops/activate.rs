@@ -33,8 +33,12 @@ pub(super) fn ask_for(inventory: &Inventory, be: &BeName, once: bool) -> Step {
     Step::Ask { to, was }
 }
 
-/// The refusal to activate what has no kernel.
-pub fn not_bootable(be: &BeName) -> Error {
+/// The refusal to activate what has no kernel, or in a zone no init.
+pub fn not_bootable(inventory: &Inventory, be: &BeName) -> Error {
+    if inventory.zone.is_some() {
+        return Error::refused(format!("{be} has nothing to start in it: neither systemd nor an init"))
+            .hint(format!("`bootenv mount {be}` and install one with its package manager"));
+    }
     Error::refused(format!("{be} has no kernel in its /boot, so no boot loader can start it"))
         .hint("install a kernel in it (`bootenv mount`, then its package manager); a separate /boot partition must become part of the root")
 }
@@ -44,7 +48,7 @@ pub fn not_bootable(be: &BeName) -> Error {
 pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool, current: bool) -> Result<Clear> {
     let found = inventory.be(be)?;
     if !bootable {
-        return Err(not_bootable(be));
+        return Err(not_bootable(inventory, be));
     }
     let asked = &inventory.next.asked;
     let wanted = Some(be.to_string());

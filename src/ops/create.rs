@@ -110,8 +110,12 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
     }
     let path = be_path(name.as_str());
     describe::check(request.description.as_deref().unwrap_or(""))?;
-    let facts =
-        Facts { description: request.description.clone(), automatic: request.automatic.clone(), ..Facts::default() };
+    let facts = Facts {
+        description: request.description.clone(),
+        automatic: request.automatic.clone(),
+        parent: inventory.owner(),
+        ..Facts::default()
+    };
     let title = title(&name, request.description.as_deref());
     let entry = Step::Entry { be: name.to_string(), path: path.clone(), read: None, title, fresh: true };
     let clone = Step::Clone { from, to: path.clone(), readonly: false };

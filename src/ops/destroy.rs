@@ -53,6 +53,15 @@ pub fn destroy(inventory: &Inventory, request: &Destroy) -> Result<Plan> {
     Ok(plan)
 }
 
+/// The steps that destroy every BE and snapshot there is, but no menu entry: that goes too.
+pub(super) fn everything(inventory: &Inventory) -> Result<Vec<Step>> {
+    let targets = inventory.bes.iter().map(|be| Target::Be(be.name.clone())).collect();
+    let request = Destroy { targets, snapshots: true, ..Destroy::default() };
+    let mut plan = Destruction { inventory, request: &request, bes: chosen(inventory, &request)?, gone: Vec::new() };
+    let steps = plan.bes.clone().into_iter().map(|be| plan.be(be)).collect::<Result<Vec<_>>>()?;
+    Ok(steps.concat())
+}
+
 /// The BEs that go, each after those that came from it: so nothing has to be handed over that goes too.
 fn chosen<'i>(inventory: &'i Inventory, request: &Destroy) -> Result<Vec<&'i BootEnv>> {
     let mut bes: Vec<&BootEnv> = Vec::new();

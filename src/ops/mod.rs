@@ -12,6 +12,7 @@ mod prune;
 mod rename;
 mod rollback;
 mod upgrade;
+mod zone;
 
 pub use activate::{Clear, activate, clear_once, not_bootable};
 pub use automatic::{Transaction, automatic};
@@ -25,6 +26,7 @@ pub use prune::{Pruned, prune};
 pub use rename::rename;
 pub use rollback::rollback;
 pub use upgrade::{Upgrade, Upgraded, upgrade};
+pub use zone::{CreateZone, ZoneOrigin, attach, create_zone, destroy_zone};
 
 use crate::domain::{BeName, BootEnv, Facts, Inventory, Target};
 use crate::error::{Error, Result};

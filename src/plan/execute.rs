@@ -1,6 +1,6 @@
 //! The only runner of plans.
 
-use super::{Plan, Step, journal, reserve};
+use super::{Plan, Step, inside, journal, reserve};
 use crate::altroot;
 use crate::domain::{Asked, BeName};
 use crate::error::{Error, Kind, Result};
@@ -8,6 +8,7 @@ use crate::loader::{Described, Entry, Loader};
 use crate::shared;
 use crate::store::Store;
 use crate::sys::copy::{self, Progress};
+use crate::zone;
 use std::ffi::OsString;
 
 /// What plans act on.
@@ -88,8 +89,10 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
 
 /// Whether a plan only takes away, so that it may use up what is kept for a full filesystem.
 fn frees_space(plan: &Plan) -> bool {
-    let takes = |step: &Step| matches!(step, Step::Clone { .. } | Step::Import { .. } | Step::Share { .. });
-    plan.steps().any(|s| matches!(s, Step::Destroy { .. })) && !plan.steps().any(takes)
+    let takes =
+        |step: &Step| matches!(step, Step::Clone { .. } | Step::Import { .. } | Step::Copy { .. } | Step::Share { .. });
+    let steps: Vec<&Step> = plan.steps().map(Step::inner).collect();
+    steps.iter().any(|s| matches!(s, Step::Destroy { .. })) && !steps.into_iter().any(takes)
 }
 
 /// Refuses what is bound to fail half-way: files of a newer version would be left alone, and a name that something else
@@ -103,6 +106,7 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<Vec<Entry>> {
     }
     let gone: Vec<&str> = plan.steps().filter_map(Step::destroys).collect();
     store.may_destroy(&gone)?;
+    inside::preflight(world, plan)?;
     for step in plan.steps() {
         match step {
             Step::Adopt { .. } | Step::Forget { .. } if store.has_home() => store.may_change_settings()?,
@@ -117,7 +121,9 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<Vec<Entry>> {
                 _ => {}
             },
             Step::Ask { to, .. } => world.loader.may_ask(to)?,
-            Step::Clone { to, .. } | Step::Import { to, .. } | Step::Rename { to, .. } if store.taken(to)? => {
+            Step::Clone { to, .. } | Step::Import { to, .. } | Step::Copy { to, .. } | Step::Rename { to, .. }
+                if store.taken(to)? =>
+            {
                 return Err(Error::refused(format!("something that is no boot environment stands at {to}"))
                     .hint("move it away, or choose another name"));
             }
@@ -185,7 +191,8 @@ pub(super) fn clear_up(world: &World<'_>, plan: &Plan, observer: &mut dyn Observ
 fn settle(world: &World<'_>, step: &Step) -> Result<()> {
     match step {
         // A kernel that has just been installed may not be on the disk yet.
-        Step::Ask { .. } | Step::Entry { fresh: false, .. } => world.store.sync(),
+        Step::Ask { .. } | Step::Entry { fresh: false, .. } | Step::Zone { .. } => world.store.sync(),
+        Step::In { zone, what } => inside::within_if_there(world, zone, |inner, _| settle(inner, what)).map(drop),
         step if step.changes_entries() && world.loader.kernels().is_some() => world.store.sync(),
         _ => Ok(()),
     }
@@ -228,6 +235,11 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, expected: &[Entry], observ
                         .hint("name a tar of a root"))
                 }
             }
+        }
+        Step::Copy { from, to } => {
+            store.create(to)?;
+            let (from, into) = (store.tree(from)?, store.tree(to)?);
+            copy::contents(&from.proc_path(), &into.proc_path(), "copy the root tree", observer)
         }
         Step::Clone { from, to, readonly } => store.clone_to(from, to, *readonly, &plan.facts_for(to)),
         Step::Properties { path, set } => {
@@ -293,6 +305,18 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, expected: &[Entry], observ
             false => Ok(()),
         },
         Step::DropFacts { identity } => store.drop_facts(*identity),
+        Step::MakeZone { zone } => store.make_zone(zone),
+        Step::DropZone { zone } => store.drop_zone(zone),
+        Step::Zone { zone, to, .. } => zone::set(*store, zone, to.as_ref()),
+        Step::Assign { zone, be, owner, .. } => inside::assign(world, zone, be, owner),
+        Step::In { zone, what } => {
+            let act = |inner: &World<'_>, _: &_| apply(inner, &plan.within(zone), what, &[], observer);
+            match **what {
+                // Everything may have been taken away already.
+                Step::Destroy { .. } | Step::DropFacts { .. } => inside::within_if_there(world, zone, act).map(drop),
+                _ => inside::within(world, zone, act),
+            }
+        }
     }
 }
 
@@ -375,7 +399,11 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
     let World { store, loader } = world;
     match step {
         Step::Adopt { be, .. } => forget(*store, be),
-        Step::Import { to, .. } => unmake(*store, to),
+        Step::Import { to, .. } | Step::Copy { to, .. } => unmake(*store, to),
+        Step::MakeZone { zone } => store.drop_zone(zone),
+        Step::Zone { zone, was, .. } => zone::set(*store, zone, was.as_ref()),
+        Step::Assign { zone, be, owner, was } => inside::take_back(world, zone, be, owner, *was),
+        Step::In { zone, what } => inside::within_if_there(world, zone, |inner, _| undo(inner, what)).map(drop),
         Step::Clone { from, to, .. } => {
             // The plan had made sure that nothing was there: what was not cloned came from someone else meanwhile.
             if store.identity(to)?.is_some() && store.parent(to)? == store.identity(from)? {
@@ -449,8 +477,16 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
             there.len() == entries.len() && entries.iter().zip(&there).all(|(a, b)| a.be == b.id && a.path == b.path)
         }
         Step::PutAside { file } => !store.home()?.exists(file),
+        Step::Zone { zone, to, .. } => zone::settings(*store, zone)? == *to,
+        Step::DropZone { zone } => !crate::store::zones(*store)?.contains(zone),
+        Step::Assign { zone, be, owner, .. } => inside::is_assigned(world, zone, be, owner)?,
+        Step::In { zone, what } => {
+            inside::within_if_there(world, zone, |inner, _| reached(inner, what))?.unwrap_or(false)
+        }
         Step::Loader
+        | Step::MakeZone { .. }
         | Step::Import { .. }
+        | Step::Copy { .. }
         | Step::Properties { .. }
         | Step::Share { .. }
         | Step::Run { .. }

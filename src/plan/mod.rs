@@ -5,6 +5,7 @@
 //! never from a flag that could disagree with it.
 
 pub mod execute;
+mod inside;
 pub mod journal;
 pub mod recover;
 mod reserve;
@@ -12,8 +13,9 @@ mod step;
 
 pub use step::{MenuLine, Step, in_words};
 
-use crate::domain::Facts;
+use crate::domain::{Facts, ZoneName};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 /// The version of the journal's format.
@@ -28,6 +30,9 @@ pub struct Plan {
     pub id: Uuid,
     /// The request, as words: `create blue`.
     pub request: String,
+    /// Of a zone's plan: the BE of the host that it was made under, whoever finishes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Uuid>,
     /// Steps that add something nobody looks at yet; undone in reverse.
     #[serde(default)]
     pub add: Vec<Step>,
@@ -51,6 +56,7 @@ impl Plan {
             version: FORMAT,
             id: Uuid::new_v4(),
             request: request.into(),
+            owner: None,
             add: Vec::new(),
             commit,
             remove: Vec::new(),
@@ -92,6 +98,25 @@ impl Plan {
             _ => None,
         });
         told.unwrap_or_default()
+    }
+
+    /// The zones that it changes, each once.
+    pub fn zones(&self) -> BTreeSet<&ZoneName> {
+        self.steps().filter_map(Step::zone).collect()
+    }
+
+    /// What it does in a zone's own store; where its commit is elsewhere, the layout stands for it, which changes nothing there.
+    fn within(&self, zone: &ZoneName) -> Plan {
+        let inner = |step: &Step| match step {
+            Step::In { zone: of, what } if of == zone => Some((**what).clone()),
+            _ => None,
+        };
+        Plan {
+            add: self.add.iter().filter_map(inner).collect(),
+            commit: inner(&self.commit).unwrap_or(Step::Layout),
+            remove: self.remove.iter().filter_map(inner).collect(),
+            ..self.clone()
+        }
     }
 
     /// Every step in the order it runs.

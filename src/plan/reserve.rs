@@ -21,6 +21,10 @@ const PATIENCE: usize = 6;
 
 /// Makes the reserve if it is not there. Where there is no room for it there is nothing to keep.
 pub fn keep(store: &dyn Store) {
+    // One for all of the store is enough, however many zones there are.
+    if store.zone().is_some() {
+        return;
+    }
     let Ok(home) = store.home() else { return };
     if home.exists(FILE) {
         return;

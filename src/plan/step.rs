@@ -1,6 +1,6 @@
 //! One change, as data: what can be shown, journalled, done, undone and recognised as done.
 
-use crate::domain::{Asked, Facts, Heir};
+use crate::domain::{Asked, Facts, Heir, Zone, ZoneName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -179,6 +179,53 @@ pub enum Step {
         /// Its identity.
         identity: Uuid,
     },
+    /// Copy the files of a dataset into a new one, where a clone would bind the two to each other for good.
+    Copy {
+        /// What is copied.
+        from: String,
+        /// What it becomes.
+        to: String,
+    },
+    /// Make what a zone has of the store, with nothing in it.
+    MakeZone {
+        /// The zone.
+        zone: ZoneName,
+    },
+    /// Take away all that a zone has.
+    DropZone {
+        /// The zone.
+        zone: ZoneName,
+    },
+    /// Set what a zone is. Without settings there is none.
+    Zone {
+        /// The zone.
+        zone: ZoneName,
+        /// From now on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Zone>,
+        /// Until now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Zone>,
+    },
+    /// Let a zone BE belong to a BE of the host, and run when that does.
+    Assign {
+        /// The zone.
+        zone: ZoneName,
+        /// What the zone BE is called.
+        be: String,
+        /// Where the BE of the host lies. Its identity may be known only when it is there.
+        owner: String,
+        /// What it belonged to until now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<Uuid>,
+    },
+    /// Do something in what a zone has of the store.
+    In {
+        /// The zone.
+        zone: ZoneName,
+        /// What; its paths are from the zone's place.
+        what: Box<Step>,
+    },
 }
 
 /// An entry of a menu that is made anew.
@@ -199,6 +246,31 @@ impl Step {
             Step::Destroy { path, .. } => Some(path),
             _ => None,
         }
+    }
+
+    /// What is really done, be it in a zone or not.
+    pub fn inner(&self) -> &Step {
+        match self {
+            Step::In { what, .. } => what.inner(),
+            step => step,
+        }
+    }
+
+    /// The zone that it changes.
+    pub fn zone(&self) -> Option<&ZoneName> {
+        match self {
+            Step::MakeZone { zone }
+            | Step::DropZone { zone }
+            | Step::Zone { zone, .. }
+            | Step::Assign { zone, .. }
+            | Step::In { zone, .. } => Some(zone),
+            _ => None,
+        }
+    }
+
+    /// It, in a zone.
+    pub fn within(self, zone: &ZoneName) -> Step {
+        Step::In { zone: zone.clone(), what: Box::new(self) }
     }
 
     /// Whether it changes entries of the menu.
@@ -292,6 +364,11 @@ impl fmt::Display for Step {
                     (None, Some(_)) => words.push(format!("let {path} stay")),
                     _ => {}
                 }
+                match (to.parent, was.parent) {
+                    (to, was) if to == was => {}
+                    (Some(parent), _) => words.push(format!("let {path} belong to {parent}")),
+                    (None, _) => words.push(format!("let {path} belong to nothing")),
+                }
                 match words.is_empty() {
                     true => write!(f, "leave what is known of {path} as it is"),
                     false => f.write_str(&words.join(", ")),
@@ -307,6 +384,19 @@ impl fmt::Display for Step {
                 })
             }
             Step::DropFacts { identity } => write!(f, "forget what is known of {identity}"),
+            Step::Copy { from, to } => write!(f, "copy {from} to {to}"),
+            Step::MakeZone { zone } => write!(f, "make ROOT and SHARED of the zone {zone}"),
+            Step::DropZone { zone } => {
+                write!(f, "destroy all that is left of the zone {zone}, its shared dataset with it")
+            }
+            Step::Zone { zone, to, was } => match (to, was) {
+                (Some(Zone { attached: true, .. }), Some(_)) => write!(f, "attach the zone {zone}"),
+                (Some(_), Some(_)) => write!(f, "detach the zone {zone}"),
+                (Some(to), None) => write!(f, "make the zone {zone}, a container of the brand {}", to.brand),
+                (None, _) => write!(f, "forget the zone {zone}"),
+            },
+            Step::Assign { zone, be, owner, .. } => write!(f, "let {be} be what {zone} runs when {owner} does"),
+            Step::In { zone, what } => write!(f, "in the zone {zone}: {what}"),
         }
     }
 }

@@ -80,7 +80,7 @@ pub fn convert(store: &dyn Store, path: &str, be: &str, observer: &mut dyn Obser
         }
     }
     make_mountpoint(&tree)?;
-    let (text, notes) = fstab::adapt(&fstab_text, Some(&store.shared_line()))?;
+    let (text, notes) = fstab::adapt(&fstab_text, store.shared_line().as_deref())?;
     if text != fstab_text {
         tree.make_dir("etc", 0o755)?;
         tree.edit("etc/fstab", text.as_bytes())?;

@@ -167,6 +167,13 @@ fn open_dataset(mounts: &[Mount], dataset: &str, name: &str) -> Result<Opened> {
         return Err(Error::refused(format!("{base} is a part of the store {holder}, and no store of its own"))
             .hint(format!("name the store: --store {holder}")));
     }
+    if let Some((holder, zone)) =
+        base.rsplit_once('/').and_then(|(above, zone)| Some((above.strip_suffix("/zones")?, zone)))
+        && Zfs::is_around(holder)?
+    {
+        return Err(Error::refused(format!("{base} is a zone of the store {holder}, and no store of its own"))
+            .hint(format!("name the store and the zone: --store {holder} --zone {zone}")));
+    }
     let root = mount_of(mounts, Path::new("/"))?;
     let is_root = root.fstype == "zfs" && Zfs::base_of_root(&root.source.to_string_lossy())? == base;
     Ok(Opened { store: Rc::new(store), is_root })

@@ -8,12 +8,14 @@ mod zfs;
 
 pub use find::{Lock, Opened, exists, open};
 
-use crate::domain::{BeName, BootEnv, Facts, Heir, StoreInfo, Target};
-use crate::error::{Doing, Result};
+use crate::domain::{BeName, BootEnv, Facts, Heir, StoreInfo, Target, ZoneName};
+use crate::error::{Doing, Error, Result};
 use crate::sys::tree::Tree;
+use rustix::fs::FileType;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// Where BEs lie, from the top of the store.
@@ -23,8 +25,11 @@ pub const SHARED: &str = "SHARED";
 /// The tool's own directory, from the top of the store.
 pub const HOME: &str = "BOOTENV";
 
+/// Where zones lie, from the top of the store, and what is kept of them in the tool's own directory.
+pub const ZONES: &str = "zones";
+
 /// All that a store has at its top beside what is nobody's.
-pub const LAYOUT: [&str; 5] = [ROOT, SHARED, HOME, "zones", "STATE"];
+pub const LAYOUT: [&str; 5] = [ROOT, SHARED, HOME, ZONES, "STATE"];
 
 /// A place where two BEs or snapshots may differ.
 #[derive(Debug, Clone)]
@@ -132,6 +137,21 @@ pub struct FactsFile {
 pub trait Store {
     /// What it is.
     fn info(&self) -> StoreInfo;
+
+    /// The zone whose store it is, if it is not the whole.
+    fn zone(&self) -> Option<&ZoneName> {
+        None
+    }
+
+    /// What a zone has of the store, as a store of its own: paths are from the zone's place, and reach nothing outside. An error if
+    /// nothing is in that place.
+    fn enter(&self, zone: &ZoneName) -> Result<Rc<dyn Store>>;
+
+    /// Makes the layout of a zone's store, where it is missing.
+    fn make_zone(&self, zone: &ZoneName) -> Result<()>;
+
+    /// Takes away everything in a zone's place, and what is kept of it. It is no error if nothing is there.
+    fn drop_zone(&self, zone: &ZoneName) -> Result<()>;
 
     /// Whether `init` has been here.
     fn initialised(&self) -> bool;
@@ -302,8 +322,8 @@ pub trait Store {
         Ok(None)
     }
 
-    /// The line of fstab(5) that mounts the shared dataset, without its end.
-    fn shared_line(&self) -> String;
+    /// The line of fstab(5) that mounts the shared dataset, without its end. A container cannot mount it: whoever starts it does.
+    fn shared_line(&self) -> Option<String>;
 
     /// Whether a mount from mountinfo shows the dataset at `path` of this store.
     fn is_mount_of(&self, mount: &crate::sys::mountinfo::Mount, path: &str) -> bool;
@@ -323,6 +343,44 @@ pub trait Store {
 
     /// Makes the layout: the directory of BEs, the shared dataset, the tool's own directory.
     fn make_layout(&self) -> Result<()>;
+}
+
+/// Where a zone lies.
+pub fn zone_path(zone: &ZoneName) -> String {
+    format!("{ZONES}/{zone}")
+}
+
+/// Where what is kept of a zone lies, in the tool's own directory: its settings, what it runs, its journal and its lock. Outside its
+/// place, so that nothing in there can lead anywhere else, and so that it can be destroyed while it is locked.
+pub fn zone_home(zone: &ZoneName) -> String {
+    format!("{ZONES}/{zone}")
+}
+
+/// The zones that there seem to be, whole or not.
+pub fn zones(store: &dyn Store) -> Result<Vec<ZoneName>> {
+    if !store.has_home() {
+        return Ok(Vec::new());
+    }
+    let names = store.home()?.list(ZONES)?;
+    let mut zones: Vec<ZoneName> = names.iter().filter_map(|name| ZoneName::parse(name.to_str()?).ok()).collect();
+    zones.sort();
+    Ok(zones)
+}
+
+/// Refuses a path in which something is no directory: a symlink would lead elsewhere.
+fn must_be_directories(top: &Tree, path: &str) -> Result<()> {
+    let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
+    for part in ends.map(|end| &path[..end]) {
+        match top.kind(part)? {
+            Some(FileType::Directory) => {}
+            None => return Err(Error::not_found(format!("{part} is gone from the store"))),
+            Some(_) => {
+                return Err(Error::refused(format!("{part} is no directory: something has been put in its place"))
+                    .hint("put back what was there"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The path of a BE.

@@ -84,7 +84,7 @@ pub fn check(case: &Case) {
     // `check --repair` begins with something to repair.
     let healthy = lab.bootenv(&["check"]).status == 0;
     copy(&lab.image, &pristine);
-    lab.bootenv(case.verb).ok();
+    lab.bootenv(&case.verb).ok();
     let after = state(&lab);
     assert_ne!(before, after, "{} changes nothing, so this case could not fail", case.name);
     let (default_before, _) = default_of(&lab, &pristine);
@@ -99,7 +99,7 @@ pub fn check(case: &Case) {
             let at = format!("{} at {call} {nth}", case.name);
             // Held mounted, so that the end of the process is not a clean unmount.
             lab.top();
-            let ran = killed_at(&lab, case.verb, call, nth);
+            let ran = killed_at(&lab, &case.verb, call, nth);
             let cut = lab.path("cut.img");
             copy(&lab.image, &cut);
             lab.leave_top();
@@ -129,7 +129,7 @@ pub fn check(case: &Case) {
                 assert!(check.status == 0 || !well, "{at}, {how}: {}{}", check.stdout, check.stderr);
                 if now == before {
                     undone += 1;
-                    lab.bootenv(case.verb).ok();
+                    lab.bootenv(&case.verb).ok();
                     assert_eq!(state(&lab), after, "{at}, {how}: run again");
                 } else {
                     finished += 1;

@@ -54,6 +54,7 @@ fn state(lab: &Lab) -> String {
             be["active_on_reboot"], be["active_once"], be["description"], be["datasets"], be["boot"]["entry"]
         ));
     }
+    zones(lab, &mut lines);
     let top = lab.top();
     for be in list["boot_environments"].as_array().unwrap() {
         let path = be["datasets"][0].as_str().unwrap();
@@ -69,6 +70,28 @@ fn state(lab: &Lab) -> String {
     lines.join("\n")
 }
 
+/// What people would call the same zones.
+fn zones(lab: &Lab, lines: &mut Vec<String>) {
+    let list = lab.bootenv(&["zone", "list", "--json"]).ok().json();
+    lines.push(list.to_string());
+    for zone in list["zones"].as_array().unwrap() {
+        let name = zone["name"].as_str().unwrap();
+        let inside = lab.in_zone(name, &["list", "--json"]).ok().json();
+        for be in inside["boot_environments"].as_array().unwrap() {
+            let told = ["name", "active_on_reboot", "active_once", "description", "datasets"].map(|key| &be[key]);
+            let snapshots = be["snapshots"].as_array().unwrap().iter().map(|s| s["name"].to_string());
+            let path = format!("zones/{name}/{}", be["datasets"][0].as_str().unwrap());
+            let marker = std::fs::read_to_string(lab.top().join(&path).join("marker")).unwrap_or_default();
+            lines.push(format!("{name}: {told:?} {:?} {marker:?}", snapshots.collect::<Vec<_>>()));
+            lab.leave_top();
+        }
+        lines.push(lab.in_zone(name, &["check"]).stdout);
+    }
+    let shown = "find zones BOOTENV/zones -mindepth 1 -maxdepth 3 -not -name lock -not -name '*.new' -not -name facts -not -path '*/facts/*' | sort";
+    lines.push(sh(&format!("cd '{}' && ({shown}) 2>/dev/null || true", lab.top().display())));
+    lab.leave_top();
+}
+
 /// One verb with its preparation.
 pub struct Case {
     pub name: &'static str,
@@ -78,7 +101,7 @@ pub struct Case {
     pub prepare: &'static [&'static [&'static str]],
     /// Shell commands run in the top of the store after the preparation.
     pub script: &'static str,
-    pub verb: &'static [&'static str],
+    pub verb: Vec<&'static str>,
 }
 
 fn prepare(lab: &Lab, case: &Case) {
@@ -87,12 +110,19 @@ fn prepare(lab: &Lab, case: &Case) {
     sh(&format!("echo inner > '{}/marker'; echo one > '{}/marker'", nested.display(), lab.files("default").display()));
     lab.leave_top();
     for args in case.prepare {
-        lab.bootenv(args).ok();
+        lab.bootenv(&with_root(args)).ok();
     }
     if !case.script.is_empty() {
         sh(&format!("cd '{}' && {}", lab.top().display(), case.script));
         lab.leave_top();
     }
+}
+
+/// Arguments in which `ROOT` stands for the small root.
+pub fn with_root(args: &'static [&'static str]) -> Vec<&'static str> {
+    static KEPT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    let root = || KEPT.get_or_init(|| lab::root::kept().into_os_string().into_string().unwrap()).as_str();
+    args.iter().map(|arg| if *arg == "ROOT" { root() } else { *arg }).collect()
 }
 
 fn check(case: &Case) {

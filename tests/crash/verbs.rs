@@ -1,6 +1,6 @@
 //! One case for every verb that changes something.
 
-use super::{Case, check};
+use super::{Case, check, with_root};
 use crate::lab::{Kind, Lab, Loader, only_on, sh};
 
 macro_rules! cases {
@@ -8,7 +8,7 @@ macro_rules! cases {
         $(#[test]
         fn $test() {
             let (name, loader, only) = (stringify!($test), $loader, $only);
-            check(&Case { name, loader, only, prepare: $prepare, script: $script, verb: $verb });
+            check(&Case { name, loader, only, prepare: $prepare, script: $script, verb: with_root($verb) });
         })*
     };
 }
@@ -76,6 +76,24 @@ mod on_a_pool {
         destroy_snapshot: prepare &[&["create", "default@one"]], script "", verb &["destroy", "default@one"];
         rename_with_snapshots: prepare &[&["create", "-d", "x", "blue"], &["create", "-d", "y", "blue@one"]], script "", verb &["rename", "blue", "green"];
         rollback_another: prepare &[&["create", "-d", "x", "blue"], &["create", "blue@one"]], script "echo two > ROOT/blue/marker; echo two > ROOT/blue/var/lib/machines/marker", verb &["rollback", "blue@one"];
+    }
+}
+
+/// Zones, whose steps are the host's, and what is done in one, whose steps are its own.
+mod zone {
+    use super::*;
+
+    const MADE: &[&str] = &["zone", "create", "--from", "ROOT", "web"];
+
+    cases! {
+        Loader::SystemdBoot, None;
+        zone_create: prepare &[], script "", verb &["zone", "create", "-d", "text", "--from", "ROOT", "web"];
+        zone_clone: prepare &[MADE], script "mkdir zones/web/ROOT/default/usr/sbin; echo > zones/web/ROOT/default/usr/sbin/init", verb &["zone", "create", "--clone", "web", "db"];
+        zone_detach: prepare &[MADE], script "", verb &["zone", "detach", "web"];
+        zone_destroy: prepare &[MADE, &["--zone", "web", "create", "-d", "x", "a"], &["--zone", "web", "create", "a@one"], &["--zone", "web", "create", "-e", "a@one", "b"]], script "", verb &["zone", "destroy", "web"];
+        create_in_a_zone: prepare &[MADE], script "mkdir zones/web/ROOT/default/usr/sbin; echo > zones/web/ROOT/default/usr/sbin/init", verb &["--zone", "web", "create", "-a", "-d", "text", "blue"];
+        rename_in_a_zone: prepare &[MADE, &["--zone", "web", "create", "a"], &["--zone", "web", "create", "a@one"]], script "", verb &["--zone", "web", "rename", "default", "blue"];
+        rollback_in_a_zone: prepare &[MADE, &["--zone", "web", "create", "default@one"]], script "echo two > zones/web/ROOT/default/marker", verb &["--zone", "web", "rollback", "default@one"];
     }
 }
 

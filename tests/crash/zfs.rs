@@ -12,7 +12,7 @@ use crate::lab::{self, Lab, Ran, attach, sh, try_sh};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-const ALWAYS: &[&str] = &["create_and_activate", "destroy_promoting", "rollback_another"];
+const ALWAYS: &[&str] = &["create_and_activate", "destroy_promoting", "rollback_another", "zone_create"];
 
 /// How many instants of a kind are enough for every day.
 const ENOUGH: usize = 6;
@@ -131,7 +131,7 @@ impl Bounds<'_> {
     }
 
     fn run_again(&self, at: &str) {
-        self.lab.bootenv(self.case.verb).ok();
+        self.lab.bootenv(&self.case.verb).ok();
         assert_eq!(whole_state(self.lab), self.after, "{at}: run again");
     }
 }
@@ -151,7 +151,7 @@ pub fn check(case: &Case) {
     sh(&format!("zpool sync {}", lab.store().display()));
     disk.mark("before");
     let trace = dir.path().join("trace");
-    traced(&lab, case.verb, &trace).ok();
+    traced(&lab, &case.verb, &trace).ok();
     disk.mark("after");
     let after = whole_state(&lab);
     assert_ne!(before, after, "{} changes nothing, so this case could not fail", case.name);
@@ -263,7 +263,7 @@ fn kills(bounds: &Bounds<'_>, calls: &[(String, u32)], dir: &Path, start: &Path)
             copy(start, &work);
             Inserted::new(bounds.lab, &work)
         });
-        let ran = killed_at(bounds.lab, bounds.case.verb, call, *nth);
+        let ran = killed_at(bounds.lab, &bounds.case.verb, call, *nth);
         assert_eq!(ran.status, -9, "{at}: {}", ran.stderr);
         if bounds.recovered(&at) {
             undone += 1;

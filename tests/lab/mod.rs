@@ -21,6 +21,7 @@ pub mod root;
 pub mod store;
 pub mod systemd_boot;
 pub mod writes;
+pub mod zone;
 
 pub use print::Print;
 

@@ -123,6 +123,9 @@ impl Pool {
 
     /// Where a dataset or a snapshot belongs, from the top: `ROOT/be/inner@snap` lies in `ROOT/be@snap`.
     fn place(&self, name: &str) -> PathBuf {
+        if let Some((zone, below)) = name.strip_prefix("zones/").and_then(|rest| rest.split_once('/')) {
+            return Path::new("zones").join(zone).join(self.place(below));
+        }
         let Some((dataset, snapshot)) = name.split_once('@') else { return PathBuf::from(name) };
         let parts: Vec<&str> = dataset.splitn(3, '/').collect();
         match parts[..] {
@@ -218,7 +221,7 @@ impl Backend for Pool {
     fn nest(&self, at: &Path) {
         let name = self.dataset(at);
         // What lies between the BE and it has files in the BE, and none of its own.
-        let depth = if name.contains("/ROOT/") { 3 } else { 2 };
+        let depth = name.split('/').position(|part| part == "ROOT").map_or(2, |at| at + 2);
         let parts: Vec<&str> = name.split('/').collect();
         for length in depth + 1..parts.len() {
             let between = parts[..length].join("/");
@@ -310,10 +313,17 @@ impl Backend for Pool {
             if name.contains("@.") {
                 continue;
             }
-            let place = self.place(name.strip_prefix(&self.name).unwrap().trim_start_matches('/'));
+            let path = name.strip_prefix(&self.name).unwrap().trim_start_matches('/');
+            // What zones lie in is made with the first of them, and holds nothing else.
+            if path == "zones" {
+                continue;
+            }
+            let place = self.place(path);
             lines.push((place.join("(dataset)"), format!("{guid} {readonly} {canmount} {mountpoint}")));
             // As on Btrfs: beside the datasets.
-            lines.push((PathBuf::from("BOOTENV/facts").join(guid), facts.to_string()));
+            let zone = path.strip_prefix("zones/").and_then(|rest| rest.split('/').next());
+            let home = zone.map_or("BOOTENV".into(), |zone| format!("BOOTENV/zones/{zone}"));
+            lines.push((Path::new(&home).join("facts").join(guid), facts.to_string()));
         }
         lines
     }

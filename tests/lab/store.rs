@@ -145,7 +145,15 @@ impl Lab {
             out.push(Path::new(""));
         }
         let datasets = self.backend.datasets();
-        Print::of(&self.top()).with(datasets).without(|path| out.contains(&path))
+        let moves = |path: &Path| {
+            // What zones have is laid out as the store is.
+            let parts: Vec<_> = path.components().map(|part| part.as_os_str()).collect();
+            let zones = |at: usize| parts.get(at).is_some_and(|part| *part == "zones");
+            let in_home = zones(1) && (parts.len() == 3 || (parts.len() == 4 && parts[3] == "lock"));
+            let in_place = zones(0) && (parts.len() < 3 || (parts.len() == 3 && parts[2] == "ROOT"));
+            out.contains(&path) || in_home || in_place
+        };
+        Print::of(&self.top()).with(datasets).without(moves)
     }
 
     /// The whole store without the shared dataset and without the BE called `name`.

@@ -4,7 +4,7 @@ use bootenv::cli::args::Cli;
 use clap::CommandFactory;
 use std::process::{Command, Output};
 
-const VERBS: [&str; 21] = [
+const VERBS: [&str; 22] = [
     "status",
     "list",
     "create",
@@ -24,6 +24,7 @@ const VERBS: [&str; 21] = [
     "rollback",
     "diff",
     "init",
+    "zone",
     "check",
     "completions",
 ];
@@ -51,6 +52,23 @@ fn help() {
         assert!(out.status.success() && out.stderr.is_empty());
         crate::snapshot!(format!("help_{verb}"), text(&out.stdout));
     }
+    let mut told = String::new();
+    for (verb, inner) in nested() {
+        let out = bootenv(&[&verb, &inner, "--help"]);
+        assert!(out.status.success() && out.stderr.is_empty());
+        told += &format!("## {verb} {inner}\n{}\n\n", text(&out.stdout));
+    }
+    crate::snapshot!("help_of_verbs_of_verbs", told.trim_end());
+}
+
+/// Verbs that have verbs of their own, with each of these.
+fn nested() -> Vec<(String, String)> {
+    let command = Cli::command();
+    let inner = |verb: &clap::Command| {
+        let outer = verb.get_name().to_string();
+        verb.get_subcommands().map(|inner| (outer.clone(), inner.get_name().to_string())).collect::<Vec<_>>()
+    };
+    command.get_subcommands().flat_map(inner).collect()
 }
 
 #[test]
@@ -106,7 +124,13 @@ fn errors() {
         &["list", "--tree", "-H"],
         &["-q", "-v", "list"],
         &["frobnicate"],
-        &["--zone", "web", "list"],
+        &["--zone", "../web", "list"],
+        &["--zone", "web", "zone", "list"],
+        &["--zone", "web", "init"],
+        &["zone"],
+        &["zone", "create", "--from", "/nosuch", "web_2"],
+        &["zone", "create", "--from", "/nosuch", "--clone", "db", "web"],
+        &["zone", "create", "--brand", "bsd", "--clone", "db", "web"],
         &["init", "--from", "/nosuch", "--store", "/nosuch/x.img"],
         &["completions", "csh"],
     ];
@@ -146,7 +170,12 @@ fn the_manual_names_every_verb_and_option() {
         let page = format!("{}/man/bootenv-{}.8", env!("CARGO_MANIFEST_DIR"), verb.get_name());
         let section = section.to_string() + &std::fs::read_to_string(page).unwrap_or_default();
         missing.extend(absent(&section, verb, verb.get_name()));
-        missing.extend(invented(&section, verb));
+        for inner in verb.get_subcommands() {
+            missing.extend(absent(&section, inner, inner.get_name()));
+        }
+        if !verb.has_subcommands() {
+            missing.extend(invented(&section, verb));
+        }
     }
     let global = manual.split_once(".Sh GLOBAL OPTIONS").unwrap().1.split("\n.Sh ").next().unwrap();
     missing.extend(absent(global, &command, "GLOBAL OPTIONS"));

@@ -1,7 +1,7 @@
 //! What is written to disk is read back as it was, with what a later bootenv may have added.
 
 use crate::rig::{described, id};
-use bootenv::domain::{Asked, Facts, Heir};
+use bootenv::domain::{Asked, Facts, Heir, Zone, ZoneName};
 use bootenv::plan::{MenuLine, Plan, Step, journal};
 use bootenv::sys::tree::Tree;
 use std::ffi::OsString;
@@ -12,6 +12,7 @@ fn every_step() -> Vec<Step> {
     let asked = |default: &str| Asked { default: Some(default.into()), ..Asked::default() };
     let path = || "ROOT/blue".to_string();
     let be = || "blue".to_string();
+    let web = || ZoneName::parse("web").unwrap();
     let steps = vec![
         Step::Layout,
         Step::Loader,
@@ -57,6 +58,17 @@ fn every_step() -> Vec<Step> {
             ],
         },
         Step::DropFacts { identity: id(2) },
+        Step::Facts { path: path(), to: Facts { parent: Some(id(3)), ..described("x") }, was: described("x") },
+        Step::Copy { from: "zones/db/ROOT/default".into(), to: "zones/web/ROOT/default".into() },
+        Step::MakeZone { zone: web() },
+        Step::DropZone { zone: web() },
+        Step::Zone { zone: web(), to: Some(Zone::new("nspawn", true)), was: None },
+        Step::Zone { zone: web(), to: Some(Zone::new("nspawn", true)), was: Some(Zone::new("nspawn", false)) },
+        Step::Zone { zone: web(), to: Some(Zone::new("nspawn", false)), was: Some(Zone::new("nspawn", true)) },
+        Step::Zone { zone: web(), to: None, was: Some(Zone::new("nspawn", true)) },
+        Step::Assign { zone: web(), be: be(), owner: "ROOT/default".into(), was: Some(id(4)) },
+        Step::Destroy { path: path(), identity: id(2), heirs: Vec::new() }.within(&web()),
+        Step::Clone { from: path(), to: "ROOT/red".into(), readonly: false }.within(&web()),
     ];
     for step in &steps {
         match step {
@@ -82,7 +94,13 @@ fn every_step() -> Vec<Step> {
             | Step::Rename { .. }
             | Step::Exchange { .. }
             | Step::Destroy { .. }
-            | Step::DropFacts { .. } => {}
+            | Step::DropFacts { .. }
+            | Step::Copy { .. }
+            | Step::MakeZone { .. }
+            | Step::DropZone { .. }
+            | Step::Zone { .. }
+            | Step::Assign { .. }
+            | Step::In { .. } => {}
         }
     }
     steps

@@ -4,9 +4,9 @@ use crate::rig::{
     Told, adopted, be, but, described, holding, id, image, name, once, running, sees, snap, snapshot_of, target,
     unknown,
 };
-use bootenv::domain::{Asked, Heir, Inventory, Room, Sight, SnapName, Target};
+use bootenv::domain::{Asked, Heir, Inventory, Owner, Room, Sight, SnapName, Target, Zone, ZoneName, ZoneView};
 use bootenv::error::Kind;
-use bootenv::ops::{self, Activate, Clear, Create, Destroy, Init, Origin, Problems};
+use bootenv::ops::{self, Activate, Clear, Create, CreateZone, Destroy, Init, Origin, Problems, ZoneOrigin};
 use std::collections::HashMap;
 
 fn new(text: &str) -> Create {
@@ -398,4 +398,63 @@ fn names_leave_room_for_what_comes_after() {
     }
     // On Btrfs each is a directory entry of its own.
     image().store.must_hold(&name(&"n".repeat(250)), Some(&SnapName::parse("four").unwrap()), &nested).unwrap();
+}
+
+fn zone(text: &str) -> ZoneName {
+    ZoneName::parse(text).unwrap()
+}
+
+fn zone_request(origin: ZoneOrigin) -> CreateZone {
+    CreateZone {
+        zone: zone("web"),
+        brand: "nspawn".into(),
+        attached: true,
+        origin,
+        be: name("default"),
+        description: None,
+    }
+}
+
+/// The image as it looks from the zone `web`, whose zone BEs those are.
+fn from_web() -> Inventory {
+    let mut inside = image();
+    inside.bes.iter_mut().for_each(|be| be.facts.parent = Some(id(100)));
+    let owner = Owner { name: name("host"), uuid: id(100), path: "ROOT/host".into() };
+    inside.zone = Some(ZoneView { name: zone("web"), owner: Some(owner) });
+    inside
+}
+
+#[test]
+fn zones() {
+    let told = &mut Told::default();
+    let image = image();
+    let owner = Owner { name: name("blue"), uuid: id(2), path: "ROOT/blue".into() };
+    let tree = zone_request(ZoneOrigin::Tree("/srv/web.tar".into()));
+    let text = Some("it's new".to_string());
+    told.case("from a tar", ops::create_zone(&image, Some(&owner), &tree));
+    let described = CreateZone { description: text, attached: false, ..tree.clone() };
+    told.case("described, detached", ops::create_zone(&image, Some(&owner), &described));
+    let dataset = zone_request(ZoneOrigin::Dataset("zones/db/ROOT/data".into()));
+    told.case("from another zone", ops::create_zone(&image, Some(&owner), &dataset));
+    let mut bound = image.clone();
+    bound.store.clones_stand_alone = false;
+    told.case("where clones depend on each other", ops::create_zone(&bound, Some(&owner), &dataset));
+    told.case("with no BE of the host", ops::create_zone(&image, None, &tree));
+    let long = CreateZone { description: Some("x".repeat(5000)), ..tree.clone() };
+    told.case("described at length", ops::create_zone(&image, Some(&owner), &long));
+
+    let settings = Zone::new("nspawn", true);
+    assert_eq!(ops::attach(&zone("web"), &settings, true), None);
+    told.case("detached", Ok(ops::attach(&zone("web"), &settings, false).unwrap()));
+    told.case("destroyed", ops::destroy_zone(&zone("web"), &settings, Some(&from_web())));
+    told.case("destroyed, with its place gone", ops::destroy_zone(&zone("web"), &settings, None));
+    let pinned = but(from_web(), "blue", |be| be.facts.pinned = true);
+    told.case("destroyed with something pinned", ops::destroy_zone(&zone("web"), &settings, Some(&pinned)));
+    let mounted = but(from_web(), "green", |be| be.mountpoints = vec!["/mnt".into()]);
+    told.case("destroyed with something mounted", ops::destroy_zone(&zone("web"), &settings, Some(&mounted)));
+
+    told.case("in a zone: create", ops::create(&from_web(), &new("red")));
+    let not_bootable = ops::activate(&from_web(), &name("blue"), false, false, true).map(|_| unreachable!());
+    told.case("in a zone: activate what has no init", not_bootable);
+    crate::snapshot!("zones", told.all());
 }

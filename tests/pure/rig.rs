@@ -82,6 +82,7 @@ pub fn holding(bes: Vec<BootEnv>, default: &str) -> Inventory {
             uuid: id(0xff).to_string(),
             rollback_takes_later: false,
             properties: false,
+            clones_stand_alone: true,
             grub_reads: true,
             room: Room { whole: 255, own: 0, aside: 0, nested: false },
         },
@@ -94,6 +95,7 @@ pub fn holding(bes: Vec<BootEnv>, default: &str) -> Inventory {
         shared: true,
         next: NextBoot { default: Some(default.into()), once: None, asked, unknown: false },
         attention: Vec::new(),
+        zone: None,
     }
 }
 

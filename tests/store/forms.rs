@@ -185,7 +185,7 @@ fn errors_with_json_are_one_document_on_standard_error() {
         (&["create", "--no-such-option"], 2, "usage"),
         (&["no-such-verb"], 2, "usage"),
         (&["rename", "only-one"], 2, "usage"),
-        (&["--zone", "web", "list"], 3, "refused"),
+        (&["--zone", "web", "list"], 4, "not_found"),
     ] {
         let ran = lab.json(args);
         let error: Value =

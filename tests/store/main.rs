@@ -52,3 +52,5 @@ mod stores;
 mod systemd_boot;
 #[cfg(feature = "zfs")]
 mod zfs_low;
+mod zone_make;
+mod zone_verbs;

@@ -8,7 +8,7 @@ mod read;
 mod touched;
 
 use super::{About, Contents, FactsFile, HOME, LAYOUT, ROOT, SHARED, Space, Store, Touched, facts};
-use crate::domain::{Facts, NAME_MAX, Room, StoreInfo};
+use crate::domain::{Facts, NAME_MAX, Room, StoreInfo, ZoneName};
 use crate::error::{Doing, Error, Result};
 use crate::sys::loopdev::LoopDevice;
 use crate::sys::mountinfo::{self, Mount};
@@ -19,23 +19,34 @@ use std::cell::Cell;
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// The inode number of every subvolume's top directory (linux/btrfs_tree.h, `BTRFS_FIRST_FREE_OBJECTID`).
 const FIRST_FREE: u64 = 256;
 
 /// A Btrfs filesystem.
-pub struct Btrfs {
+struct Filesystem {
     top: Tree,
     uuid: Uuid,
     device: PathBuf,
     devices: Vec<PathBuf>,
-    name: String,
-    /// The mount table as it was when the store was found, for whoever reads the store first.
-    mounts: Cell<Option<Vec<Mount>>>,
     /// Closing this descriptor takes the mount away.
     _mount: OwnedFd,
     _loop: Option<LoopDevice>,
+}
+
+/// What of a filesystem is a store: all of it, or what a zone has of it.
+pub struct Btrfs {
+    filesystem: Rc<Filesystem>,
+    /// What paths are from. Whatever symlinks are in there, none leads out of it.
+    top: Tree,
+    /// Where that is, from the top of the filesystem.
+    base: String,
+    zone: Option<ZoneName>,
+    name: String,
+    /// The mount table as it was when the store was found, for whoever reads the store first.
+    mounts: Cell<Option<Vec<Mount>>>,
 }
 
 impl Btrfs {
@@ -46,16 +57,31 @@ impl Btrfs {
         let info = btrfs_uapi::filesystem::filesystem_info(top.fd()).doing_to("ask about the Btrfs on", device)?;
         let devices =
             btrfs_uapi::device::device_info_all(top.fd(), &info).doing_to("ask about the Btrfs on", device)?;
-        Ok(Btrfs {
+        let whole = top.sub("")?;
+        let filesystem = Filesystem {
             top,
             uuid: info.uuid,
             device: device.to_path_buf(),
             devices: devices.into_iter().map(|d| PathBuf::from(d.path)).collect(),
-            name: name.to_string(),
-            mounts: Cell::default(),
             _mount: mount,
             _loop: loop_device,
+        };
+        Ok(Btrfs {
+            filesystem: Rc::new(filesystem),
+            top: whole,
+            base: String::new(),
+            zone: None,
+            name: name.to_string(),
+            mounts: Cell::default(),
         })
+    }
+
+    /// The path of what lies at `path`, from the top of the filesystem.
+    fn full(&self, path: &str) -> String {
+        match path {
+            "" => self.base.clone(),
+            path => join(&self.base, path),
+        }
     }
 
     /// With the mount table as it is now, which the first reading of the store need not read again.
@@ -66,7 +92,12 @@ impl Btrfs {
 
     /// Whether a mount shows something of this filesystem.
     fn holds(&self, mount: &Mount) -> bool {
-        mount.fstype == "btrfs" && self.devices.iter().any(|d| same_device(d, &mount.source))
+        mount.fstype == "btrfs" && self.filesystem.devices.iter().any(|d| same_device(d, &mount.source))
+    }
+
+    /// The tool's own directory, from the top of the filesystem.
+    fn own_home(&self) -> String {
+        self.zone.as_ref().map_or(HOME.to_string(), |zone| join(HOME, &super::zone_home(zone)))
     }
 
     fn subvolume_id(&self, path: &str) -> Result<u64> {
@@ -113,16 +144,53 @@ impl Store for Btrfs {
         StoreInfo {
             kind: "btrfs",
             name: self.name.clone(),
-            uuid: self.uuid.to_string(),
+            uuid: self.filesystem.uuid.to_string(),
             rollback_takes_later: false,
             properties: false,
+            clones_stand_alone: true,
             grub_reads: true,
             room: Room { whole: NAME_MAX, own: 0, aside: 0, nested: false },
         }
     }
 
+    fn zone(&self) -> Option<&ZoneName> {
+        self.zone.as_ref()
+    }
+
+    fn enter(&self, zone: &ZoneName) -> Result<Rc<dyn Store>> {
+        let base = super::zone_path(zone);
+        super::must_be_directories(&self.top, &base)?;
+        Ok(Rc::new(Btrfs {
+            filesystem: Rc::clone(&self.filesystem),
+            top: self.top.sub(&base)?,
+            base,
+            zone: Some(zone.clone()),
+            name: self.name.clone(),
+            mounts: Cell::default(),
+        }))
+    }
+
+    fn make_zone(&self, zone: &ZoneName) -> Result<()> {
+        self.top.make_dir(&super::zone_path(zone), 0o755)?;
+        self.enter(zone)?.make_layout()
+    }
+
+    fn drop_zone(&self, zone: &ZoneName) -> Result<()> {
+        let base = super::zone_path(zone);
+        if self.top.kind(&base)?.is_some() {
+            super::must_be_directories(&self.top, &base)?;
+            for name in self.top.list(&join(&base, ROOT))? {
+                self.destroy(&join(&base, &join(ROOT, &name.to_string_lossy())))?;
+            }
+            self.destroy(&join(&base, SHARED))?;
+            self.top.remove_dir(&join(&base, ROOT))?;
+            self.top.remove_dir(&base)?;
+        }
+        self.home()?.remove_tree(&super::zone_home(zone))
+    }
+
     fn initialised(&self) -> bool {
-        self.top.exists(HOME) && self.top.exists(ROOT)
+        self.has_home() && self.top.exists(ROOT)
     }
 
     fn contents(&self, about: About<'_>) -> Result<Contents> {
@@ -130,15 +198,15 @@ impl Store for Btrfs {
     }
 
     fn home(&self) -> Result<Tree> {
-        self.top.sub(HOME)
+        self.filesystem.top.sub(&self.own_home())
     }
 
     fn has_home(&self) -> bool {
-        self.top.exists(HOME)
+        self.filesystem.top.exists(&self.own_home())
     }
 
     fn make_home(&self) -> Result<()> {
-        self.top.make_dir(HOME, 0o755)
+        self.filesystem.top.make_dir(&self.own_home(), 0o755)
     }
 
     fn taken(&self, path: &str) -> Result<bool> {
@@ -151,7 +219,8 @@ impl Store for Btrfs {
 
     fn root_arguments(&self, path: &str) -> String {
         // subvol=/ is the top-level subvolume whatever the default subvolume is.
-        format!("root=UUID={} rootflags=subvol={}", self.uuid, if path.is_empty() { "/" } else { path })
+        let full = self.full(path);
+        format!("root=UUID={} rootflags=subvol={}", self.filesystem.uuid, if full.is_empty() { "/" } else { &full })
     }
 
     fn names_roots_by_identity(&self) -> bool {
@@ -163,7 +232,7 @@ impl Store for Btrfs {
     }
 
     fn root_arguments_by_identity(&self, path: &str) -> Result<String> {
-        Ok(format!("root=UUID={} rootflags=subvolid={}", self.uuid, self.subvolume_id(path)?))
+        Ok(format!("root=UUID={} rootflags=subvolid={}", self.filesystem.uuid, self.subvolume_id(path)?))
     }
 
     fn identity(&self, path: &str) -> Result<Option<Uuid>> {
@@ -296,7 +365,7 @@ impl Store for Btrfs {
     fn mounts(&self, path: &str) -> Result<Vec<(OwnedFd, String)>> {
         // By number: fsconfig(2) takes no string longer than 255 bytes, and the path may be.
         let id = self.subvolume_id(path)?.to_string();
-        let mount = crate::sys::mount::detached("btrfs", &self.device, &[("subvolid", &id)], false)?;
+        let mount = crate::sys::mount::detached("btrfs", &self.filesystem.device, &[("subvolid", &id)], false)?;
         Ok(vec![(mount, String::new())])
     }
 
@@ -304,12 +373,13 @@ impl Store for Btrfs {
         touched::touched(self, old, new)
     }
 
-    fn shared_line(&self) -> String {
-        format!("UUID={} /var/shared btrfs subvol={SHARED} 0 0", self.uuid)
+    fn shared_line(&self) -> Option<String> {
+        let uuid = self.filesystem.uuid;
+        self.zone.is_none().then(|| format!("UUID={uuid} /var/shared btrfs subvol={SHARED} 0 0"))
     }
 
     fn is_mount_of(&self, mount: &Mount, path: &str) -> bool {
-        is_root_of(mount, path) && self.holds(mount)
+        is_root_of(mount, &self.full(path)) && self.holds(mount)
     }
 
     fn candidates(&self) -> Result<Vec<String>> {
@@ -333,10 +403,10 @@ impl Store for Btrfs {
 
     fn make_layout(&self) -> Result<()> {
         self.top.make_dir(ROOT, 0o755)?;
-        self.top.make_dir(HOME, 0o755)?;
+        self.make_home()?;
         if self.identity(SHARED)?.is_none() {
             if self.top.exists(SHARED) {
-                return Err(Error::refused("SHARED stands at the top of the store and is no subvolume")
+                return Err(Error::refused(format!("{} is there and is no subvolume", self.full(SHARED)))
                     .hint("move it away, then run this again"));
             }
             self.create(SHARED)?;

@@ -123,8 +123,9 @@ fn top_level(store: &Btrfs) -> Result<Subvolume> {
     })
 }
 
-/// Paths of what is nested below the subvolume `id`, which lies at `base`; relative to it, parents first.
-pub(super) fn nested(store: &Btrfs, all: &Subvolumes, id: u64, base: &str) -> Result<Vec<String>> {
+/// Paths of what is nested below the subvolume `id`, which lies at `path`; relative to it, parents first.
+pub(super) fn nested(store: &Btrfs, all: &Subvolumes, id: u64, path: &str) -> Result<Vec<String>> {
+    let base = &*store.full(path);
     let inside = |candidate: &Subvolume| {
         let mut up = candidate;
         loop {
@@ -170,7 +171,7 @@ fn all_facts(store: &Btrfs, home: &Tree, attention: &mut Vec<String>) -> Result<
     let mut all = Vec::new();
     let Ok(dir) = home.sub(facts::DIR) else { return Ok(all) };
     let mut each = |name: &str, content: Option<&[u8]>| facts::collect(home, name, content, &mut all, attention);
-    match store.top.exists("etc") {
+    match store.filesystem.top.exists("etc") {
         false => bulk::files(&store.top, &dir, each)?,
         true => home.list(facts::DIR)?.iter().filter_map(|n| n.to_str()).for_each(|name| each(name, None)),
     }
@@ -306,7 +307,7 @@ impl<'a> Reader<'a> {
             }),
             false => Vec::new(),
         };
-        let shown = self.mounts.iter().filter(|m| is_root_of(m, &path));
+        let shown = self.mounts.iter().filter(|m| is_root_of(m, &self.store.full(&path)));
         let mountpoints: Vec<PathBuf> = shown.map(|m| m.target.clone()).collect();
         BootEnv {
             uuid: subvolume.uuid,

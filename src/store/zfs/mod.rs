@@ -15,9 +15,10 @@ mod query;
 mod read;
 mod space;
 mod touched;
+mod zone;
 
-use super::{About, Contents, FactsFile, HOME, ROOT, SHARED, Space, Store, Touched};
-use crate::domain::{Facts, Heir, Room, StoreInfo};
+use super::{About, Contents, FactsFile, ROOT, SHARED, Space, Store, Touched};
+use crate::domain::{Facts, Heir, Room, StoreInfo, ZoneName};
 use crate::error::{Error, Kind, Result};
 use crate::sys::mountinfo::{self, Mount};
 use crate::sys::namespace;
@@ -27,6 +28,7 @@ use rustix::mount::MountAttrFlags;
 use std::cell::{Cell, OnceCell};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::rc::Rc;
 use uuid::Uuid;
 
 /// Free text for people.
@@ -49,8 +51,10 @@ pub struct Zfs {
     libzfs: OnceCell<Libzfs>,
     pool: Pool,
     settings: OnceCell<Settings>,
-    /// What paths are below of: `tank`.
+    /// What paths are below of: `tank`, or `tank/zones/web`.
     base: String,
+    /// The zone whose that is, with the base of the whole store.
+    zone: Option<(ZoneName, String)>,
     name: String,
     home: OnceCell<OwnedFd>,
     /// Whether that is known by now: asking is a call, and everybody asks.
@@ -75,6 +79,7 @@ impl Zfs {
             pool,
             settings: OnceCell::new(),
             base: base.into(),
+            zone: None,
             name: name.into(),
             home: OnceCell::new(),
             initialised: Cell::new(false),
@@ -137,6 +142,16 @@ impl Zfs {
         once(&self.settings, || self.libzfs()?.pool(&self.pool.name))
     }
 
+    /// Makes a dataset that holds others and no files, if it is not there.
+    fn make_holder(&self, path: &str, more: &[Property<'static>]) -> Result<()> {
+        let full = self.full(path);
+        if self.lzc.exists(&full)? {
+            return Ok(());
+        }
+        let own = [Property::Canmount(Canmount::Off), Property::Mountpoint("none")];
+        self.lzc.create(&full, &[&own, more].concat())
+    }
+
     /// The full name of what lies at `path`.
     fn full(&self, path: &str) -> String {
         if path.is_empty() { self.base.clone() } else { format!("{}/{path}", self.base) }
@@ -178,6 +193,7 @@ impl Store for Zfs {
             uuid: self.uuid(0).to_string(),
             rollback_takes_later: true,
             properties: true,
+            clones_stand_alone: false,
             grub_reads: false,
             room: Room {
                 whole: LONGEST.saturating_sub(self.full(ROOT).len() + 1),
@@ -186,6 +202,22 @@ impl Store for Zfs {
                 nested: true,
             },
         }
+    }
+
+    fn zone(&self) -> Option<&ZoneName> {
+        self.zone.as_ref().map(|(zone, _)| zone)
+    }
+
+    fn enter(&self, zone: &ZoneName) -> Result<Rc<dyn Store>> {
+        Ok(Rc::new(self.of_zone(zone)?))
+    }
+
+    fn make_zone(&self, zone: &ZoneName) -> Result<()> {
+        self.make_place(zone)
+    }
+
+    fn drop_zone(&self, zone: &ZoneName) -> Result<()> {
+        self.drop_place(zone)
     }
 
     fn initialised(&self) -> bool {
@@ -205,17 +237,15 @@ impl Store for Zfs {
     }
 
     fn home(&self) -> Result<Tree> {
-        let mount = once(&self.home, || self.mount_with(&self.full(HOME), MountAttrFlags::MOUNT_ATTR_NOATIME))?;
-        Ok(Tree::below(mount, HOME)?.on_zfs())
+        self.own_home()
     }
 
     fn has_home(&self) -> bool {
-        // What is mounted cannot be destroyed.
-        self.home.get().is_some() || self.taken(HOME).unwrap_or(false)
+        self.has_own_home()
     }
 
     fn make_home(&self) -> Result<()> {
-        if self.has_home() { Ok(()) } else { self.create(HOME) }
+        self.make_own_home()
     }
 
     fn keeps_what_is_allocated(&self) -> bool {
@@ -411,8 +441,8 @@ impl Store for Zfs {
         self.mounted_at(place)
     }
 
-    fn shared_line(&self) -> String {
-        format!("{} /var/shared zfs defaults 0 0", self.full(SHARED))
+    fn shared_line(&self) -> Option<String> {
+        self.zone.is_none().then(|| format!("{} /var/shared zfs defaults 0 0", self.full(SHARED)))
     }
 
     fn is_mount_of(&self, mount: &Mount, path: &str) -> bool {
@@ -436,11 +466,7 @@ impl Store for Zfs {
     fn make_layout(&self) -> Result<()> {
         // With their first instant, so that there is none at which one is there without.
         let with_acls = |own: [Property<'static>; 2]| [own, KEEPS_ACLS].concat();
-        let root = self.full(ROOT);
-        if !self.lzc.exists(&root)? {
-            let own = [Property::Canmount(Canmount::Off), Property::Mountpoint("none")];
-            self.lzc.create(&root, &with_acls(own))?;
-        }
+        self.make_holder(ROOT, &KEEPS_ACLS)?;
         self.make_home()?;
         if self.taken(SHARED)? {
             return Ok(());

@@ -1,0 +1,77 @@
+//! Zones: containers whose roots follow the BE of the host.
+
+use super::{BeName, FORMAT, ZoneName};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// What is set for a zone, and that there is one: a tree in its place without this is a zone that was not finished. Fields and
+/// versions this bootenv does not know are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Zone {
+    /// Version of the format.
+    #[serde(default)]
+    pub version: u32,
+    /// What kind of container it is.
+    pub brand: String,
+    /// Whether it follows the BEs of the host: a new one gets a root of this zone.
+    pub attached: bool,
+    /// Everything else that stands in the file.
+    #[serde(flatten)]
+    pub rest: toml::Table,
+}
+
+impl Zone {
+    /// One of this brand.
+    pub fn new(brand: impl Into<String>, attached: bool) -> Zone {
+        Zone { version: FORMAT, brand: brand.into(), attached, rest: toml::Table::new() }
+    }
+}
+
+/// A BE of the host, as its zones know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// What it is called today.
+    pub name: BeName,
+    /// Its identity, by which the zone BEs that belong to it name it.
+    pub uuid: Uuid,
+    /// Where it lies, from the top of the store.
+    pub path: String,
+}
+
+/// A zone, as a verb that is told `--zone` sees it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ZoneView {
+    /// Its name.
+    pub name: ZoneName,
+    /// The BE of the host that it is looked at from: the one that runs, else the one that boots next. Nothing where that cannot be
+    /// known.
+    pub owner: Option<Owner>,
+}
+
+/// What is told of a zone BE, with the commands it names told the zone. `zone` itself is told it as an argument.
+pub fn told_of(zone: &ZoneName, text: &str) -> String {
+    let mut parts = text.split("`bootenv ");
+    let first = parts.next().unwrap_or_default().to_string();
+    parts.fold(first, |told, rest| {
+        match rest.starts_with("zone ") || rest.starts_with("--zone ") || rest.starts_with("init") {
+            true => format!("{told}`bootenv {rest}"),
+            false => format!("{told}`bootenv --zone {zone} {rest}"),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_are_told_the_zone() {
+        let told = |text| told_of(&ZoneName::parse("web").unwrap(), text);
+        assert_eq!(
+            told("`bootenv list` shows, `bootenv check` mends"),
+            "`bootenv --zone web list` shows, `bootenv --zone web check` mends"
+        );
+        assert_eq!(told("`bootenv zone destroy web` goes"), "`bootenv zone destroy web` goes");
+        assert_eq!(told("bootenv made it"), "bootenv made it");
+    }
+}

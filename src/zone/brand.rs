@@ -1,0 +1,126 @@
+//! Brands: what kinds of containers there are and how each is driven, as data. Those that come with bootenv are compiled in; a file
+//! of the same name in one of `PLACES` is used instead, and others there are brands too.
+
+use crate::domain::ZoneName;
+use crate::error::{Error, Result};
+use crate::sys::tree::Tree;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// The brand of a zone if nobody says which.
+pub const USUAL: &str = "nspawn";
+
+/// Where an administrator, and packages, put brands; the first that has one of a name is asked.
+const PLACES: [&str; 3] = ["/etc/bootenv/zones", "/usr/local/share/bootenv/zones", "/usr/share/bootenv/zones"];
+
+const COMPILED_IN: [(&str, &str); 1] = [("nspawn", include_str!("../../zones/nspawn.toml"))];
+
+/// The version of the format.
+const FORMAT: u32 = 1;
+
+/// A kind of container.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Brand {
+    /// Version of the format.
+    pub version: u32,
+    /// What people call it.
+    pub description: String,
+    /// Where the root of a container is looked for.
+    pub root: String,
+    /// What starts in it, from its root: one of these.
+    pub init: Vec<String>,
+    /// What is there while a container runs.
+    pub running: String,
+}
+
+impl Brand {
+    /// The one with this name.
+    pub fn named(name: &str) -> Result<Brand> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if name.is_empty() || !name.chars().all(plain) {
+            return Err(Error::usage(format!("{name:?} is not a name for a brand: letters, digits and `-` only"))
+                .hint("leave --brand out for systemd-nspawn"));
+        }
+        for place in PLACES.map(Path::new) {
+            let file = format!("{name}.toml");
+            if let Ok(tree) = Tree::at(place)
+                && let Some(text) = tree.read_text(&file)?
+            {
+                return Brand::parse(&text, &place.join(file));
+            }
+        }
+        match COMPILED_IN.iter().find(|(brand, _)| *brand == name) {
+            Some((_, text)) => Brand::parse(text, Path::new(name)),
+            None => {
+                let known: Vec<&str> = COMPILED_IN.iter().map(|(brand, _)| *brand).collect();
+                Err(Error::not_found(format!("there is no brand {name}")).hint(format!(
+                    "there is: {}; {}/{name}.toml would make it one",
+                    known.join(", "),
+                    PLACES[0]
+                )))
+            }
+        }
+    }
+
+    fn parse(text: &str, from: &Path) -> Result<Brand> {
+        let damaged = |why: &str| {
+            Err(Error::failed(format!("the brand {} cannot be used: {why}", from.display()))
+                .hint("mend the file, or remove it"))
+        };
+        match toml::from_str::<Brand>(text) {
+            Ok(brand) if brand.version > FORMAT => damaged("it is of a newer format"),
+            Ok(brand) if !brand.root.starts_with('/') || !brand.root.contains("{zone}") => {
+                damaged("root has to be an absolute path with {zone} in it")
+            }
+            Ok(brand) => Ok(brand),
+            Err(e) => damaged(e.message().lines().next().unwrap_or_default()),
+        }
+    }
+
+    /// Where the root of this zone is looked for.
+    pub fn root_of(&self, zone: &ZoneName) -> PathBuf {
+        self.root.replace("{zone}", zone.as_str()).into()
+    }
+
+    /// Whether this zone runs.
+    pub fn runs(&self, zone: &ZoneName) -> bool {
+        Path::new(&self.running.replace("{zone}", zone.as_str())).exists()
+    }
+
+    /// Whether something is in a root that can be started.
+    pub fn starts(&self, root: &Tree) -> bool {
+        self.init.iter().any(|init| root.exists(init))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_compiled_in_can_be_used() {
+        for (name, text) in COMPILED_IN {
+            let brand = Brand::parse(text, Path::new(name)).unwrap();
+            assert!(brand.root_of(&ZoneName::parse("web").unwrap()).ends_with("web"), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_told_with_its_file() {
+        let text = COMPILED_IN[0].1;
+        for (bad, why) in [
+            (text.replace("version = 1", "version = 2"), "newer"),
+            (text.replace("/var/lib/machines/{zone}", "machines/{zone}"), "absolute"),
+            (text.replace("/var/lib/machines/{zone}", "/var/lib/machines"), "{zone}"),
+            (format!("{text}\nroof = 1\n"), "roof"),
+            ("=".to_string(), ""),
+        ] {
+            let error = Brand::parse(&bad, Path::new("/etc/x.toml")).unwrap_err();
+            assert!(error.message.contains("/etc/x.toml") && error.message.contains(why), "{}", error.message);
+        }
+        for name in ["", "../nspawn", "a/b", "nspawn.toml"] {
+            assert_eq!(Brand::named(name).unwrap_err().kind, crate::error::Kind::Usage, "{name}");
+        }
+    }
+}
