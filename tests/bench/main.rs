@@ -11,6 +11,7 @@
 //! conditions were the same. Numbers are told, never judged by the exit status.
 
 mod bare;
+mod commands;
 mod differences;
 mod measure;
 mod peers;
@@ -162,8 +163,10 @@ fn side_by_side(options: &Options, root: &Path) -> Result<(), String> {
         println!("snapper was not measured: {why}.\n");
     }
     results.targets(&bootenv, &options.levels).iter().for_each(|line| println!("{line}"));
-    eprintln!("bench: what differs, {:.0} s", began.elapsed().as_secs_f64());
     peers::populate_bes(&tool, &rig, 10)?;
+    eprintln!("bench: commands in a boot environment, {:.0} s", began.elapsed().as_secs_f64());
+    println!("\n{}", commands::table(&rig, &tool, options.rounds)?);
+    eprintln!("bench: what differs, {:.0} s", began.elapsed().as_secs_f64());
     println!("\n{}", differences::table(&rig, &tool, no_snapper.is_none(), options.rounds)?);
     eprintln!("bench: done in {:.0} s", began.elapsed().as_secs_f64());
     Ok(())
