@@ -55,8 +55,16 @@ fn all(root: &Path, rig: &Rig, tool: &Path) -> [Way; 4] {
         words([&"unshare", &"--mount", &"--pid", &"--uts", &"--ipc", &"--fork", &"--kill-child", &"chroot", &root]);
     // Not made known to a service manager, which may not be there, nor given a unit of its own, nor a place for its journal, which
     // would lie in the shared dataset.
-    let container =
-        words([&"systemd-nspawn", &"--quiet", &"--register=no", &"--keep-unit", &"--pipe", &"--directory", &root]);
+    let container = words([
+        &"systemd-nspawn",
+        &"--quiet",
+        &"--register=no",
+        &"--keep-unit",
+        &"--link-journal=no",
+        &"--pipe",
+        &"--directory",
+        &root,
+    ]);
     [
         Way { name: "bootenv run", enter: words([&tool, &"--store", &rig.top, &"run", &BE, &"--"]) },
         Way { name: "chroot", enter: words([&"chroot", &root]) },
