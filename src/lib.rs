@@ -163,6 +163,9 @@
 //! host's that changes zones ([`plan::Step::In`]) takes their locks, and its journal is the host's: before a verb works on a zone, what was
 //! begun on the host is finished or undone.
 //!
+//! A zone BE names the BE of the host that it belongs to by identity, which a rollback changes: so that has a step for each zone
+//! ([`plan::Step::Inherit`]), after its commit, and recovery does the rest of them.
+//!
 //! Nobody reads what a zone runs but bootenv itself, and that after recovery. So unlike a menu it need not be right at every instant, and
 //! a zone's plan names the BE of the host that it was made under, whoever finishes it.
 //!

@@ -24,6 +24,15 @@ pub struct Session {
     loader: RefCell<Option<Rc<dyn Loader>>>,
 }
 
+/// The locks of a verb of the host that changes something in zones.
+#[derive(Debug)]
+pub struct Locks {
+    /// The store's own.
+    pub store: Lock,
+    /// The zones'.
+    pub zones: Vec<Lock>,
+}
+
 /// What a session in a zone knows besides.
 struct Inside {
     whole: Box<Session>,
@@ -57,7 +66,7 @@ impl Session {
             opened: Opened { store, is_root: false },
             zone: Some(Inside {
                 whole: Box::new(self),
-                view: ZoneView { name: name.clone(), owner },
+                view: ZoneView::new(name.clone(), owner),
                 brand: Brand::named(&settings.brand)?,
             }),
             chosen: Cell::new(None),
@@ -179,11 +188,11 @@ impl Session {
     }
 
     /// For verbs of the host that change something in zones: takes each zone's lock too, and finishes or undoes what was begun there.
-    pub fn begin_with(&self, zones: &[&ZoneName], observer: &mut dyn Observer) -> Result<Vec<Lock>> {
-        let mut locks = vec![self.begin(observer)?];
+    pub fn begin_with(&self, zones: &[&ZoneName], observer: &mut dyn Observer) -> Result<Locks> {
+        let mut locks = Locks { store: self.begin(observer)?, zones: Vec::new() };
         for zone in zones {
             self.zone(zone)?;
-            locks.push(self.lock_zone(zone, observer)?);
+            locks.zones.push(self.lock_zone(zone, observer)?);
         }
         Ok(locks)
     }
@@ -221,8 +230,17 @@ impl Session {
             store => {
                 let Contents { bes, shared, attention } = store?.contents(About::All)?;
                 let (next, menu) = (NextBoot::default(), MenuState::default());
-                let view = ZoneView { name: zone.clone(), owner: None };
-                Ok(Some(Inventory { store: self.store().info(), bes, shared, next, menu, attention, zone: Some(view) }))
+                let view = ZoneView::new(zone.clone(), None);
+                Ok(Some(Inventory {
+                    store: self.store().info(),
+                    bes,
+                    shared,
+                    next,
+                    menu,
+                    attention,
+                    zone: Some(view),
+                    zones: Vec::new(),
+                }))
             }
         }
     }
@@ -352,9 +370,11 @@ impl Session {
                 menu: MenuState::default(),
                 attention,
                 zone: None,
+                zones: Vec::new(),
             });
         }
         let loader = self.loader()?;
+        let view = self.zone.as_ref().map(|inside| self.view(inside, &contents, about)).transpose()?;
         let (next, mut menu) = loader::read_back(self.store(), &*loader, &contents.bes, about);
         let mut attention = contents.attention;
         if !contents.shared {
@@ -363,7 +383,7 @@ impl Session {
                     .into(),
             );
         }
-        if let Some(Inside { view, .. }) = &self.zone {
+        if let Some(view) = &view {
             attention.iter_mut().chain(&mut menu.problems).for_each(|text| *text = told_of(&view.name, text));
         }
         Ok(Inventory {
@@ -373,7 +393,27 @@ impl Session {
             next,
             menu,
             attention,
-            zone: self.zone.as_ref().map(|inside| inside.view.clone()),
+            zone: view,
+            zones: if self.zone.is_some() { Vec::new() } else { store::zones(self.store()).unwrap_or_default() },
+        })
+    }
+
+    /// How a zone stands to the BEs of the host.
+    fn view(&self, inside: &Inside, contents: &Contents, about: About<'_>) -> Result<ZoneView> {
+        let Inside { whole, view, brand } = inside;
+        let hosts = whole.store().contents(About::List { details: false })?.bes;
+        let record = Record::new(&self.opened.store, brand.clone(), None);
+        let loader = self.loader()?;
+        let runs = |be: &BootEnv| {
+            contents.shared && self.describe(be).is_ok_and(|now| loader.can_boot(self.store(), &now.entry))
+        };
+        let looked_at = matches!(about, About::All | About::List { .. });
+        Ok(ZoneView {
+            hosts: hosts.into_iter().map(|be| (be.name, be.uuid)).collect(),
+            // A damaged one is told of with the menu.
+            runs: record.all().unwrap_or_default(),
+            cannot_run: contents.bes.iter().filter(|be| looked_at && !runs(be)).map(|be| be.name.clone()).collect(),
+            ..view.clone()
         })
     }
 

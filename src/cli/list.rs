@@ -2,7 +2,7 @@
 
 use super::args::SortKey;
 use super::{Context, args};
-use crate::domain::{BeName, BootEnv, Facts, Inventory, Target};
+use crate::domain::{BeName, Belongs, BootEnv, Facts, Inventory, Target};
 use crate::error::Result;
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Local, SecondsFormat, Utc};
@@ -72,7 +72,7 @@ fn document(inventory: &Inventory, chosen: &[&BootEnv]) -> Value {
                 .iter()
                 .map(|s| json!({"name": format!("{}@{}", be.name, s.name), "created": utc(s.created), "description": s.facts.description}))
                 .collect();
-            json!({
+            let mut document = json!({
                 "name": be.name.as_str(),
                 "uuid": be.uuid.to_string(),
                 "active_now": be.running,
@@ -88,7 +88,14 @@ fn document(inventory: &Inventory, chosen: &[&BootEnv]) -> Value {
                 "snapshots": snapshots,
                 "zones": [],
                 "boot": {"kernel": entry.map(|(_, kernel)| kernel).filter(|k| !k.is_empty()), "entry": entry.map(|(id, _)| id)},
-            })
+            });
+            if let Some(zone) = &inventory.zone {
+                let parent = zone.hosts.iter().find(|(_, uuid)| Some(*uuid) == be.facts.parent);
+                document["belongs_to"] = json!(parent.map(|(host, _)| host.as_str()));
+                document["would_run_with"] = json!(zone.would_run(be).map(BeName::as_str));
+                document["can_run"] = json!(!zone.cannot_run.contains(&be.name));
+            }
+            document
         })
         .collect();
     json!({"version": 1, "store": {"kind": store.kind, "name": store.name, "uuid": store.uuid}, "boot_environments": bes})
@@ -220,9 +227,20 @@ fn padded(text: &mut String, width: usize, write: impl FnOnce(&mut String)) {
     text.extend(std::iter::repeat_n(' ', (width + 2).saturating_sub(written)));
 }
 
-/// `N` runs, `R` boots from now on, `T` boots next, once.
+/// `N` runs, `R` boots from now on, `T` boots next, once. In a zone: `x` belongs to another BE of the host, `b` would run if that
+/// booted, `!` cannot run, `O` belongs to none any more.
 fn flags(inventory: &Inventory, be: &BootEnv) -> Cow<'static, str> {
-    let marks = [(be.running, 'N'), (inventory.is_default(&be.name), 'R'), (inventory.is_once(&be.name), 'T')];
+    let zone = inventory.zone.as_ref();
+    let belongs = zone.map(|zone| zone.belongs(be));
+    let marks = [
+        (be.running, 'N'),
+        (inventory.is_default(&be.name), 'R'),
+        (inventory.is_once(&be.name), 'T'),
+        (matches!(belongs, Some(Belongs::Elsewhere(_))), 'x'),
+        (zone.is_some_and(|zone| zone.would_run(be).is_some()), 'b'),
+        (zone.is_some_and(|zone| zone.cannot_run.contains(&be.name)), '!'),
+        (belongs == Some(Belongs::Nowhere), 'O'),
+    ];
     let text: String = marks.iter().filter(|(on, _)| *on).map(|(_, c)| *c).collect();
     if text.is_empty() { "-".into() } else { text.into() }
 }

@@ -2,7 +2,7 @@
 
 use super::{Context, args};
 use crate::altroot;
-use crate::domain::{BeName, Inventory, SnapName, Target};
+use crate::domain::{BeName, Inventory, SnapName, Target, ZoneName};
 use crate::error::{Error, Result};
 use crate::loader::Entry;
 use crate::ops;
@@ -14,7 +14,16 @@ pub(super) fn run(cx: &mut Context, args: &args::Rollback) -> Result<()> {
         return Err(Error::usage(format!("{} is no snapshot", args.snapshot))
             .hint("name one as BE@SNAP; `bootenv list -s` shows them"));
     };
-    let (session, lock) = cx.begin()?;
+    let session = cx.session()?;
+    // What belongs to it in zones has to follow.
+    let zones: Vec<_> = match &cx.cli.zone {
+        Some(_) => Vec::new(),
+        None => {
+            let there = |zone: &ZoneName| session.store().enter(zone).is_ok();
+            session.zones()?.into_iter().map(|(zone, _)| zone).filter(there).collect()
+        }
+    };
+    let locks = session.begin_with(&zones.iter().collect::<Vec<_>>(), &mut cx.out)?;
     let inventory = session.inventory_about(Some(&be))?;
     let elsewhere = altroot::mounted_elsewhere(session.store(), &inventory.be(&be)?.path)?;
     let same_kernel = has_same_kernel(&session, &inventory, &be, &snap)?;
@@ -22,7 +31,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Rollback) -> Result<()> {
     if !args.yes && !cx.cli.dry_run {
         cx.out.confirm(&format!("Give up what {be} became after {be}@{snap}?"))?;
     }
-    cx.carry_out(&session, &lock, &plan)
+    cx.carry_out(&session, &locks.store, &plan)
 }
 
 /// Whether the kernel and the initrd in a snapshot are the ones that the BE's menu entry boots.

@@ -8,9 +8,8 @@ use crate::domain::{BeName, Owner, Zone, ZoneName};
 use crate::error::{Error, Result};
 use crate::loader::Loader;
 use crate::ops::{self, CreateZone, ZoneOrigin};
-use crate::plan::Plan;
-use crate::session::Session;
-use crate::store::{Lock, SHARED, Store, be_path, zone_home, zone_path};
+use crate::session::{Locks, Session};
+use crate::store::{SHARED, Store, be_path, zone_home, zone_path};
 use crate::sys::mountinfo::{self, Mount};
 use crate::zone::{self, Brand, Record};
 use std::path::{Path, PathBuf};
@@ -45,7 +44,7 @@ fn create(cx: &mut Context, args: &args::CreateZone) -> Result<()> {
         (Some(from), _) => ZoneOrigin::Tree(from),
         (None, Some(model)) => {
             let settings = session.zone(model)?;
-            locks.push(session.lock_zone(model, &mut cx.out)?);
+            locks.zones.push(session.lock_zone(model, &mut cx.out)?);
             ZoneOrigin::Dataset(active(&session, model, &settings)?)
         }
         (None, None) => {
@@ -157,7 +156,7 @@ fn must_be_free(session: &Session, name: &ZoneName) -> Result<()> {
 fn make(
     cx: &mut Context,
     session: &Session,
-    locks: &[Lock],
+    locks: &Locks,
     zone: ZoneName,
     made: &args::MadeZone,
     origin: ZoneOrigin,
@@ -172,7 +171,7 @@ fn make(
         description: made.description.clone().filter(|text| !text.is_empty()),
     };
     let plan = ops::create_zone(&session.inventory_of(&[])?, owner.as_ref(), &request)?;
-    carry_out(cx, session, locks, &plan)
+    cx.carry_out(session, &locks.store, &plan)
 }
 
 fn attach(cx: &mut Context, name: &str, attached: bool) -> Result<()> {
@@ -180,7 +179,7 @@ fn attach(cx: &mut Context, name: &str, attached: bool) -> Result<()> {
     let session = cx.session()?;
     let locks = session.begin_with(&[&name], &mut cx.out)?;
     match ops::attach(&name, &session.zone(&name)?, attached) {
-        Some(plan) => carry_out(cx, &session, &locks, &plan),
+        Some(plan) => cx.carry_out(&session, &locks.store, &plan),
         None => {
             let (verb, so) = if attached { ("attach", "attached") } else { ("detach", "detached") };
             cx.out.already(&format!("zone {verb} {name}"), &format!("{name} is {so} already"));
@@ -217,10 +216,5 @@ fn destroy(cx: &mut Context, name: &str, yes: bool) -> Result<()> {
     if !yes && !cx.cli.dry_run {
         cx.out.confirm(&format!("Destroy the zone {name} with all its boot environments, its logs and its mail?"))?;
     }
-    carry_out(cx, &session, &locks, &plan)
-}
-
-fn carry_out(cx: &mut Context, session: &Session, locks: &[Lock], plan: &Plan) -> Result<()> {
-    let own = locks.first().ok_or_else(|| Error::failed("the store is not locked"))?;
-    cx.carry_out(session, own, plan)
+    cx.carry_out(&session, &locks.store, &plan)
 }

@@ -1,7 +1,7 @@
 //! Boot environments, snapshots and the inventory they come in.
 
 use super::name::Shown;
-use super::{BeName, SnapName, Target, ZoneView};
+use super::{BeName, SnapName, Target, ZoneName, ZoneView};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -275,6 +275,8 @@ pub struct Inventory {
     pub attention: Vec<String>,
     /// The zone that it is of, if it is not of the host.
     pub zone: Option<ZoneView>,
+    /// The zones that there seem to be, if it is of the host.
+    pub zones: Vec<ZoneName>,
 }
 
 impl Inventory {

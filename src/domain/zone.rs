@@ -1,7 +1,8 @@
 //! Zones: containers whose roots follow the BE of the host.
 
-use super::{BeName, FORMAT, ZoneName};
+use super::{Asked, BeName, BootEnv, FORMAT, ZoneName};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// What is set for a zone, and that there is one: a tree in its place without this is a zone that was not finished. Fields and
@@ -46,6 +47,50 @@ pub struct ZoneView {
     /// The BE of the host that it is looked at from: the one that runs, else the one that boots next. Nothing where that cannot be
     /// known.
     pub owner: Option<Owner>,
+    /// The BEs of the host.
+    pub hosts: Vec<(BeName, Uuid)>,
+    /// What it runs with each of them, by identity.
+    pub runs: BTreeMap<Uuid, Asked>,
+    /// Zone BEs that cannot run, as far as that was looked at.
+    pub cannot_run: BTreeSet<BeName>,
+}
+
+/// Whose a zone BE is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Belongs<'v> {
+    /// Of the BE of the host that the zone is looked at from.
+    Here,
+    /// Of another one.
+    Elsewhere(&'v BeName),
+    /// Of none that is there: that is gone, or was never told.
+    Nowhere,
+}
+
+impl ZoneView {
+    /// Of a zone of which nothing has been read yet.
+    pub fn new(name: ZoneName, owner: Option<Owner>) -> ZoneView {
+        ZoneView { name, owner, hosts: Vec::new(), runs: BTreeMap::new(), cannot_run: BTreeSet::new() }
+    }
+
+    /// Whose this zone BE is.
+    pub fn belongs(&self, be: &BootEnv) -> Belongs<'_> {
+        let Some((host, uuid)) = self.hosts.iter().find(|(_, uuid)| Some(*uuid) == be.facts.parent) else {
+            return Belongs::Nowhere;
+        };
+        match self.owner.as_ref().is_some_and(|owner| owner.uuid == *uuid) {
+            true => Belongs::Here,
+            false => Belongs::Elsewhere(host),
+        }
+    }
+
+    /// The BE of the host, other than the one that the zone is looked at from, with which it would run this zone BE.
+    pub fn would_run(&self, be: &BootEnv) -> Option<&BeName> {
+        let here = self.owner.as_ref().map(|owner| owner.uuid);
+        let named =
+            |asked: &Asked| [&asked.default, &asked.once].into_iter().flatten().any(|name| *name == *be.name.as_str());
+        let other = self.hosts.iter().filter(|(_, uuid)| Some(*uuid) != here);
+        other.filter(|(_, uuid)| self.runs.get(uuid).is_some_and(named)).map(|(host, _)| host).next()
+    }
 }
 
 /// What is told of a zone BE, with the commands it names told the zone. `zone` itself is told it as an argument.

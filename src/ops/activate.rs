@@ -1,7 +1,7 @@
 //! `activate`: what boots next.
 
 use super::{entry, facts_step};
-use crate::domain::{Asked, BeName, Inventory};
+use crate::domain::{Asked, BeName, Belongs, Facts, Inventory};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 
@@ -47,6 +47,14 @@ pub fn not_bootable(inventory: &Inventory, be: &BeName) -> Error {
 /// its menu entry says what is in it.
 pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool, current: bool) -> Result<Clear> {
     let found = inventory.be(be)?;
+    let orphan = match inventory.zone.as_ref().map(|zone| (zone, zone.belongs(found))) {
+        Some((_, Belongs::Elsewhere(host))) => {
+            return Err(Error::refused(format!("{be} belongs to {host}, and is activated when that runs"))
+                .hint(format!("`bootenv create -a -e {be} NAME` makes a copy that belongs to what runs now")));
+        }
+        Some((zone, Belongs::Nowhere)) => zone.owner.as_ref(),
+        _ => None,
+    };
     if !bootable {
         return Err(not_bootable(inventory, be));
     }
@@ -58,14 +66,18 @@ pub fn activate(inventory: &Inventory, be: &BeName, once: bool, bootable: bool, 
         false => asked.default == wanted && asked.once.is_none(),
     };
     let renewed = entry(inventory, found);
-    if already {
+    if already && orphan.is_none() {
         return Ok(if current { Clear::Already } else { Clear::Plan(Box::new(super::renew(inventory, found))) });
     }
     let verb = if once { "activate -t" } else { "activate" };
     let then = inventory.next.default.as_deref().unwrap_or("nothing");
     let note = if once { format!("{be} boots next, once; then {then} again") } else { format!("{be} boots next") };
     let mut plan = Plan::new(format!("{verb} {be}"), ask_for(inventory, be, once)).adding(renewed).noting(note);
-    plan.remove.extend(found.facts.claimed().map(|to| facts_step(found, to)));
+    if let Some(owner) = orphan {
+        plan.add.insert(0, facts_step(found, Facts { parent: Some(owner.uuid), ..found.facts.clone() }));
+        plan.notes.push(format!("it belonged to none any more, and belongs to {} now", owner.name));
+    }
+    plan.remove.extend(found.facts.claimed().filter(|_| orphan.is_none()).map(|to| facts_step(found, to)));
     Ok(Clear::Plan(Box::new(plan)))
 }
 

@@ -122,6 +122,7 @@ impl<'i> Destruction<'i> {
         if be.facts.pinned {
             return Err(Error::refused(format!("{name} is pinned")).hint(format!("`bootenv unpin {name}` first")));
         }
+        super::not_due_elsewhere(inventory, be)?;
         if inventory.bes.len() == 1 {
             return Ok(());
         }

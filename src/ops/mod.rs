@@ -61,6 +61,15 @@ fn facts_step(be: &BootEnv, to: Facts) -> Step {
     Step::Facts { path: be.path.clone(), to, was: be.facts.clone() }
 }
 
+/// Refuses to take a zone BE away from another BE of the host, with which the zone would run it.
+fn not_due_elsewhere(inventory: &Inventory, be: &BootEnv) -> Result<()> {
+    match inventory.zone.as_ref().and_then(|zone| Some((zone, zone.would_run(be)?))) {
+        None => Ok(()),
+        Some((zone, host)) => Err(Error::refused(format!("{} is what {} runs when {host} boots", be.name, zone.name))
+            .hint(format!("activate another when {host} runs; or destroy {host}"))),
+    }
+}
+
 /// The refusal to take a BE away from a container or a service.
 fn in_other_namespace(be: &BeName, at: &str) -> Error {
     Error::busy(format!("{be} is mounted in another mount namespace: {at}"))

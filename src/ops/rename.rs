@@ -11,6 +11,7 @@ use crate::store::{be_path, snapshot_path};
 pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan> {
     let be = inventory.be(from)?;
     inventory.must_know_next()?;
+    super::not_due_elsewhere(inventory, be)?;
     if inventory.find(to).is_some() {
         return Err(Error::refused(format!("the boot environment {to} exists"))
             .hint("choose another name, or destroy it first"));

@@ -75,6 +75,12 @@ pub fn rollback(
             title: be.title(),
         });
     }
+    // What belonged to the old one belongs to what it is now.
+    plan.remove.extend(inventory.zones.iter().map(|zone| Step::Inherit {
+        zone: zone.clone(),
+        was: be.uuid,
+        owner: be.path.clone(),
+    }));
     Ok(plan
         .removing(entry(inventory, be))
         .removing(Step::Destroy { path: waiting, identity: be.uuid, heirs: Vec::new() })

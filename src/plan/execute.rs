@@ -309,6 +309,7 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, expected: &[Entry], observ
         Step::DropZone { zone } => store.drop_zone(zone),
         Step::Zone { zone, to, .. } => zone::set(*store, zone, to.as_ref()),
         Step::Assign { zone, be, owner, .. } => inside::assign(world, zone, be, owner),
+        Step::Inherit { zone, was, owner } => inside::inherit(world, zone, *was, owner),
         Step::In { zone, what } => {
             let act = |inner: &World<'_>, _: &_| apply(inner, &plan.within(zone), what, &[], observer);
             match **what {
@@ -485,6 +486,7 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
         }
         Step::Loader
         | Step::MakeZone { .. }
+        | Step::Inherit { .. }
         | Step::Import { .. }
         | Step::Copy { .. }
         | Step::Properties { .. }

@@ -7,6 +7,7 @@ use super::execute::World;
 use super::{Plan, Step};
 use crate::domain::{Facts, ZoneName};
 use crate::error::{Error, Kind, Result};
+use crate::store::About;
 use crate::zone::{self, Brand, Record};
 use std::rc::Rc;
 use uuid::Uuid;
@@ -62,6 +63,18 @@ fn belong(inner: &World<'_>, be: &str, parent: Option<Uuid>) -> Result<()> {
         Some(_) => inner.store.set_facts(&path, &Facts { parent, ..inner.store.facts(&path)? }),
         None => Ok(()),
     }
+}
+
+/// Lets what belonged to the BE of the host at `owner`, when its identity was `was`, belong to it as it is now.
+pub(super) fn inherit(world: &World<'_>, zone: &ZoneName, was: Uuid, owner: &str) -> Result<()> {
+    let Some(now) = world.store.identity(owner)?.filter(|now| *now != was) else { return Ok(()) };
+    let done = within_if_there(world, zone, |inner, record| {
+        for be in inner.store.contents(About::All)?.bes.iter().filter(|be| be.facts.parent == Some(was)) {
+            belong(inner, be.name.as_str(), Some(now))?;
+        }
+        record.succeed(was, now)
+    });
+    done.map(drop)
 }
 
 /// Whether a zone BE is what runs when the BE of the host at `owner` does.

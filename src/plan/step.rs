@@ -219,6 +219,15 @@ pub enum Step {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         was: Option<Uuid>,
     },
+    /// Let what belonged to a BE of the host that has become another one belong to that.
+    Inherit {
+        /// The zone.
+        zone: ZoneName,
+        /// What its identity was.
+        was: Uuid,
+        /// Where it lies.
+        owner: String,
+    },
     /// Do something in what a zone has of the store.
     In {
         /// The zone.
@@ -263,6 +272,7 @@ impl Step {
             | Step::DropZone { zone }
             | Step::Zone { zone, .. }
             | Step::Assign { zone, .. }
+            | Step::Inherit { zone, .. }
             | Step::In { zone, .. } => Some(zone),
             _ => None,
         }
@@ -396,6 +406,7 @@ impl fmt::Display for Step {
                 (None, _) => write!(f, "forget the zone {zone}"),
             },
             Step::Assign { zone, be, owner, .. } => write!(f, "let {be} be what {zone} runs when {owner} does"),
+            Step::Inherit { zone, owner, .. } => write!(f, "let what {zone} runs with {owner} go on to be that"),
             Step::In { zone, what } => write!(f, "in the zone {zone}: {what}"),
         }
     }

@@ -94,6 +94,15 @@ impl Record {
         })
     }
 
+    /// What was due when one BE of the host ran is due from now on when another does, which it has become.
+    pub fn succeed(&self, was: Uuid, now: Uuid) -> Result<()> {
+        self.change(|content| {
+            if let Some(asked) = content.runs.remove(&was) {
+                content.runs.insert(now, asked);
+            }
+        })
+    }
+
     /// Forgets what is due when a BE of the host runs.
     pub fn forget(&self, owner: Uuid) -> Result<()> {
         self.change(|content| drop(content.runs.remove(&owner)))

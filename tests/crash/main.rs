@@ -78,7 +78,8 @@ fn zones(lab: &Lab, lines: &mut Vec<String>) {
         let name = zone["name"].as_str().unwrap();
         let inside = lab.in_zone(name, &["list", "--json"]).ok().json();
         for be in inside["boot_environments"].as_array().unwrap() {
-            let told = ["name", "active_on_reboot", "active_once", "description", "datasets"].map(|key| &be[key]);
+            let told = ["name", "active_on_reboot", "active_once", "description", "datasets", "belongs_to"]
+                .map(|key| &be[key]);
             let snapshots = be["snapshots"].as_array().unwrap().iter().map(|s| s["name"].to_string());
             let path = format!("zones/{name}/{}", be["datasets"][0].as_str().unwrap());
             let marker = std::fs::read_to_string(lab.top().join(&path).join("marker")).unwrap_or_default();

@@ -93,6 +93,7 @@ mod zone {
         zone_destroy: prepare &[MADE, &["--zone", "web", "create", "-d", "x", "a"], &["--zone", "web", "create", "a@one"], &["--zone", "web", "create", "-e", "a@one", "b"]], script "", verb &["zone", "destroy", "web"];
         create_in_a_zone: prepare &[MADE], script "mkdir zones/web/ROOT/default/usr/sbin; echo > zones/web/ROOT/default/usr/sbin/init", verb &["--zone", "web", "create", "-a", "-d", "text", "blue"];
         rename_in_a_zone: prepare &[MADE, &["--zone", "web", "create", "a"], &["--zone", "web", "create", "a@one"]], script "", verb &["--zone", "web", "rename", "default", "blue"];
+        rollback_of_what_zone_bes_belong_to: prepare &[MADE, &["create", "blue"], &["create", "blue@one"], &["activate", "blue"], &["--zone", "web", "create", "-e", "default", "x"], &["activate", "default"]], script "echo two > ROOT/blue/marker", verb &["rollback", "blue@one"];
         rollback_in_a_zone: prepare &[MADE, &["--zone", "web", "create", "default@one"]], script "echo two > zones/web/ROOT/default/marker", verb &["--zone", "web", "rollback", "default@one"];
     }
 }

@@ -13,6 +13,7 @@ mod foreign;
 mod guard;
 mod inside;
 mod upgrade;
+mod zone;
 
 use lab::{Lab, Loader, Ran, sh};
 use std::path::{Path, PathBuf};

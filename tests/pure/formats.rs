@@ -67,6 +67,7 @@ fn every_step() -> Vec<Step> {
         Step::Zone { zone: web(), to: Some(Zone::new("nspawn", false)), was: Some(Zone::new("nspawn", true)) },
         Step::Zone { zone: web(), to: None, was: Some(Zone::new("nspawn", true)) },
         Step::Assign { zone: web(), be: be(), owner: "ROOT/default".into(), was: Some(id(4)) },
+        Step::Inherit { zone: web(), was: id(2), owner: path() },
         Step::Destroy { path: path(), identity: id(2), heirs: Vec::new() }.within(&web()),
         Step::Clone { from: path(), to: "ROOT/red".into(), readonly: false }.within(&web()),
     ];
@@ -100,6 +101,7 @@ fn every_step() -> Vec<Step> {
             | Step::DropZone { .. }
             | Step::Zone { .. }
             | Step::Assign { .. }
+            | Step::Inherit { .. }
             | Step::In { .. } => {}
         }
     }

@@ -404,6 +404,10 @@ fn zone(text: &str) -> ZoneName {
     ZoneName::parse(text).unwrap()
 }
 
+fn destroyed(names: &[&str]) -> Destroy {
+    Destroy { targets: names.iter().map(|name| target(name)).collect(), ..Destroy::default() }
+}
+
 fn zone_request(origin: ZoneOrigin) -> CreateZone {
     CreateZone {
         zone: zone("web"),
@@ -420,7 +424,10 @@ fn from_web() -> Inventory {
     let mut inside = image();
     inside.bes.iter_mut().for_each(|be| be.facts.parent = Some(id(100)));
     let owner = Owner { name: name("host"), uuid: id(100), path: "ROOT/host".into() };
-    inside.zone = Some(ZoneView { name: zone("web"), owner: Some(owner) });
+    inside.zone = Some(ZoneView {
+        hosts: vec![(name("host"), id(100)), (name("other"), id(101))],
+        ..ZoneView::new(zone("web"), Some(owner))
+    });
     inside
 }
 
@@ -456,5 +463,25 @@ fn zones() {
     told.case("in a zone: create", ops::create(&from_web(), &new("red")));
     let not_bootable = ops::activate(&from_web(), &name("blue"), false, false, true).map(|_| unreachable!());
     told.case("in a zone: activate what has no init", not_bootable);
+
+    let foreign = |due: &str| {
+        let mut inside = but(from_web(), "blue", |be| be.facts.parent = Some(id(101)));
+        let runs = Asked { default: Some(due.into()), ..Asked::default() };
+        inside.zone.as_mut().unwrap().runs.insert(id(101), runs);
+        inside
+    };
+    let activated = |inside: &Inventory| match ops::activate(inside, &name("blue"), false, true, true)? {
+        Clear::Plan(plan) => Ok(*plan),
+        Clear::Already => unreachable!(),
+    };
+    told.case("of another BE of the host: activate", activated(&foreign("none")));
+    told.case("of another BE of the host: destroy", ops::destroy(&foreign("none"), &destroyed(&["blue"])));
+    told.case("run by another BE of the host: destroy", ops::destroy(&foreign("blue"), &destroyed(&["blue"])));
+    told.case("run by another BE of the host: rename", ops::rename(&foreign("blue"), &name("blue"), &name("red")));
+    let orphan = but(from_web(), "blue", |be| be.facts.parent = Some(id(102)));
+    told.case("of no BE of the host: activate", activated(&orphan));
+    told.case("of no BE of the host: destroy", ops::destroy(&orphan, &destroyed(&["blue"])));
+    let with_zones = Inventory { zones: vec![zone("db"), zone("web")], ..image };
+    told.case("a rollback on the host", ops::rollback(&with_zones, &name("default"), &snap("one"), None, true));
     crate::snapshot!("zones", told.all());
 }

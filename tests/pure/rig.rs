@@ -96,6 +96,7 @@ pub fn holding(bes: Vec<BootEnv>, default: &str) -> Inventory {
         next: NextBoot { default: Some(default.into()), once: None, asked, unknown: false },
         attention: Vec::new(),
         zone: None,
+        zones: Vec::new(),
     }
 }
 

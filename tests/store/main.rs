@@ -53,4 +53,5 @@ mod systemd_boot;
 #[cfg(feature = "zfs")]
 mod zfs_low;
 mod zone_make;
+mod zone_parents;
 mod zone_verbs;
