@@ -25,7 +25,8 @@ pub fn firmware() -> Option<(&'static Path, &'static Path)> {
 
 /// What the kernels of machines are told besides their roots. On a busy host their check of the timer can fail for want of ticks,
 /// and they panic. A program that lies elsewhere each time is translated anew each time, which takes most of the time that it runs.
-pub const ARGUMENTS: &str = "quiet console=ttyS0 mitigations=off audit=0 no_timer_check norandmaps";
+/// A kernel that has made a mistake does not stand still until the time is up: now and then the emulator leads one to it.
+pub const ARGUMENTS: &str = "quiet console=ttyS0 mitigations=off audit=0 no_timer_check norandmaps oops=panic panic=-1";
 
 /// How a machine comes up.
 #[derive(Clone, Debug)]

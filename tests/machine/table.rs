@@ -43,6 +43,11 @@ impl Outcomes {
         }
     }
 
+    /// Whether it is known what became of a case.
+    pub fn has(&self, case: &str) -> bool {
+        self.cases.contains_key(case)
+    }
+
     /// The cases of both.
     pub fn and(mut self, other: Outcomes) -> Outcomes {
         self.cases.extend(other.cases);

@@ -17,6 +17,7 @@ mod qemu;
 mod recipe;
 mod table;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
@@ -68,7 +69,7 @@ fn lane(parts: &Parts, program: &Path) -> bool {
     let (btrfs, beside, passed) = std::thread::scope(|scope| {
         let of_machines = shares.iter().zip(&outcomes).enumerate();
         let machines: Vec<_> = of_machines
-            .map(|(n, (share, outcomes))| scope.spawn(move || machine(parts, program, n, share, outcomes)))
+            .map(|(n, (share, outcomes))| scope.spawn(move || machines_for(parts, program, n, share, outcomes)))
             .collect();
         // Run anew rather than taken from the store lane, so that the table is about one program and the same cases, also where
         // this lane is run alone or on some of them.
@@ -84,7 +85,18 @@ fn lane(parts: &Parts, program: &Path) -> bool {
     beside && passed && whole
 }
 
-/// Runs some cases in a machine of their own. Whether all of them passed.
+/// Runs some cases in a machine of their own, and in another one those that are left if it goes down: now and then the emulator
+/// makes its kernel fail. Whether all of them passed; what has failed is in the table too.
+fn machines_for(parts: &Parts, program: &Path, n: usize, cases: &[String], outcomes: &Mutex<Outcomes>) -> bool {
+    let first = catch_unwind(AssertUnwindSafe(|| machine(parts, program, n, cases, outcomes)));
+    first.unwrap_or_else(|_| {
+        let left: Vec<String> = cases.iter().filter(|case| !outcomes.lock().unwrap().has(case)).cloned().collect();
+        println!("machine {n} went down: {} of its {} cases go on in another", left.len(), cases.len());
+        machine(parts, program, n, &left, outcomes)
+    })
+}
+
+/// Runs some cases in a machine. Whether all of them passed.
 fn machine(parts: &Parts, program: &Path, n: usize, cases: &[String], outcomes: &Mutex<Outcomes>) -> bool {
     let scratch = ["scratch0", "scratch1"].map(|name| (name, parts.blank(&format!("{name}-{n}"), 4 << 30)));
     let mut machine = parts.power_on(&scratch.each_ref().map(|(name, path)| (*name, path.as_path())));
