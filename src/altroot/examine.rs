@@ -19,6 +19,24 @@ const INITS: [&str; 4] = ["usr/lib/systemd/systemd", "lib/systemd/systemd", "usr
 /// What is wrong with the BE at `path`, in words.
 pub fn examine(store: &dyn Store, be: &BeName, path: &str) -> Result<Vec<String>> {
     let tree = store.tree(path)?;
+    let mut wrong = look(store, path)?;
+    for manager in package::of(&tree) {
+        // One that we cannot read may be sound.
+        if let Err(e) = manager.packages(&tree)
+            && e.kind == Kind::Failed
+        {
+            wrong.push(e.message);
+        } else if manager.audit().first().is_some_and(|program| has_program(&tree, program)) {
+            let prepared = prepare(store, be, path)?;
+            wrong.extend(audit(&prepared, manager)?);
+        }
+    }
+    Ok(wrong)
+}
+
+/// What can be seen to be wrong with the BE at `path` without running anything, in words.
+pub fn look(store: &dyn Store, path: &str) -> Result<Vec<String>> {
+    let tree = store.tree(path)?;
     let mut wrong = Vec::new();
     let entries = match tree.read_text("etc/fstab").and_then(|text| text.as_deref().map(fstab::parse).transpose()) {
         Ok(entries) => entries.ok_or_else(|| "/etc/fstab is gone".to_string()),
@@ -36,17 +54,6 @@ pub fn examine(store: &dyn Store, be: &BeName, path: &str) -> Result<Vec<String>
         wrong.extend(kernel_problem(&tree)?);
     }
     wrong.extend(shared_problems(store, &tree, &entries)?);
-    for manager in package::of(&tree) {
-        // One that we cannot read may be sound.
-        if let Err(e) = manager.packages(&tree)
-            && e.kind == Kind::Failed
-        {
-            wrong.push(e.message);
-        } else if manager.audit().first().is_some_and(|program| has_program(&tree, program)) {
-            let prepared = prepare(store, be, path)?;
-            wrong.extend(audit(&prepared, manager)?);
-        }
-    }
     Ok(wrong)
 }
 

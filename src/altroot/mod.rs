@@ -6,7 +6,7 @@ mod furnish;
 mod pending;
 mod run;
 
-pub use examine::examine;
+pub use examine::{examine, look};
 pub use run::{Prepared, check_run, prepare, run};
 
 use crate::domain::shared::MOUNTPOINT;

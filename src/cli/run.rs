@@ -4,6 +4,7 @@ use super::{Context, args, unmount};
 use crate::altroot;
 use crate::domain::BeName;
 use crate::error::{Error, Kind, Result};
+use crate::plan::execute::Observer;
 use crate::plan::in_words;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Run) -> Result<ExitCode> {
         cx.out.change(&format!("run {name}"), &steps, None)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let wrong_before = altroot::look(session.store(), &be.path)?;
     let prepared = altroot::prepare(session.store(), &be.name, &be.path)?;
     // Others may use the store while the command runs; this BE is mounted, and so safe from them.
     let mut lock = Some(lock);
@@ -50,7 +52,12 @@ pub(super) fn run(cx: &mut Context, args: &args::Run) -> Result<ExitCode> {
     // Anew: others may have changed the store meanwhile.
     let (session, lock) = cx.begin()?;
     let inventory = session.inventory_about(Some(&name))?;
-    unmount::renew(cx, &session, &lock, &inventory, inventory.be(&name)?)?;
+    let be = inventory.be(&name)?;
+    unmount::renew(cx, &session, &lock, &inventory, be)?;
+    // What the command has broken, and not what it has found.
+    for wrong in altroot::look(session.store(), &be.path)?.iter().filter(|wrong| !wrong_before.contains(wrong)) {
+        cx.out.note(&format!("{name} may not boot as it is now: {wrong}"));
+    }
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(ExitCode::from(code as u8))
 }

@@ -36,6 +36,9 @@ fn what_runs_stays_as_it_is() {
     ] {
         let ran = run(&lab, "blue", script);
         assert_eq!(ran.status, status, "{what}: {}{}", ran.stdout, ran.stderr);
+        // Said once: the next command has not done it.
+        let told = ["/etc/fstab is gone", "/var/log is a directory"].map(|problem| ran.stderr.contains(problem));
+        assert_eq!(told, [what == "fstab", what == "a directory for the link"], "{what}: {}", ran.stderr);
         assert_eq!(sleepers("4248"), 0, "{what}");
         unchanged(&lab, &before, what);
     }
