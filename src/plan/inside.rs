@@ -7,7 +7,7 @@ use super::execute::World;
 use super::{Plan, Step};
 use crate::domain::{Facts, ZoneName};
 use crate::error::{Error, Kind, Result};
-use crate::store::About;
+use crate::store::{About, Store};
 use crate::zone::{self, Brand, Record};
 use std::rc::Rc;
 use uuid::Uuid;
@@ -18,11 +18,7 @@ pub(super) fn within<T>(
     zone: &ZoneName,
     act: impl FnOnce(&World<'_>, &Record) -> Result<T>,
 ) -> Result<T> {
-    let store = world.store.enter(zone)?;
-    // While it is made nothing is set for it yet, and nothing is started.
-    let brand = zone::settings(world.store, zone)?.map_or(zone::USUAL.to_string(), |settings| settings.brand);
-    let record = Record::new(&Rc::clone(&store), Brand::named(&brand)?, None);
-    act(&World { store: &*store, loader: &record }, &record)
+    entered(world, zone, &world.store.enter(zone)?, act)
 }
 
 /// The same; nothing, where the zone has no place, or nothing is kept of it: then it is being made, or taken away.
@@ -34,8 +30,21 @@ pub(super) fn within_if_there<T>(
     match world.store.enter(zone) {
         Err(e) if e.kind == Kind::NotFound => Ok(None),
         Ok(store) if !store.has_home() => Ok(None),
-        _ => within(world, zone, act).map(Some),
+        store => entered(world, zone, &store?, act).map(Some),
     }
+}
+
+/// Does something in the world of a zone, whose store is `store`.
+fn entered<T>(
+    world: &World<'_>,
+    zone: &ZoneName,
+    store: &Rc<dyn Store>,
+    act: impl FnOnce(&World<'_>, &Record) -> Result<T>,
+) -> Result<T> {
+    // While it is made nothing is set for it yet, and nothing is started.
+    let brand = zone::settings(world.store, zone)?.map_or(zone::USUAL.to_string(), |settings| settings.brand);
+    let record = Record::new(store, Brand::named(&brand)?, None);
+    act(&World { store: &**store, loader: &record }, &record)
 }
 
 /// Lets a zone BE belong to the BE of the host at `owner`.
