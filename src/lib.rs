@@ -61,7 +61,7 @@
 //! description, never a BE. The origin of a BE is what Btrfs says its parent is.
 //!
 //! A pool is no directory: paths are datasets below a base, and the store mounts what it is asked for. BEs made from BEs get an
-//! origin snapshot of their own, which destroys itself with the last clone. A call of libzfs_core is one transaction group, on disk
+//! origin snapshot of their own, which goes with the last clone. A call of libzfs_core is one transaction group, on disk
 //! when it returns with everything before it; what has to happen together is one channel program. Datasets cannot change
 //! places at once, so `exchange` is three renames that recovery can tell apart. Reading is libzfs, and starts no process: the
 //! filesystems below `ROOT` for `list`, with the snapshots that decide on what a BE holds; all that people see there where it is asked
@@ -69,6 +69,11 @@
 //! where nobody sees it, while many are. A channel program was measured to be slower, for it looks a dataset up anew for every
 //! property. It is quicker than opening libzfs where a few datasets count, so `create NAME` asks by programs which BEs are there,
 //! however many there are, and libzfs what is set on the one that is copied: a clone is born with that.
+//!
+//! Whoever unmounts a dataset waits for two transaction groups, though nothing was written, because an intent log is made for it and closed.
+//! So the tool's own dataset has none (`sync=disabled`): whoever only reads waits for nothing, and a plan waits once, at its end
+//! ([`store::Store::keep_home`]). What follows what on the disk is as certain as before, for nothing is in a later transaction group than what was
+//! done after it.
 //!
 //! A root's pool is never exported, and one that was not is imported only with the hostid it had before. So a store keeps one
 //! hostid, which the entries tell the kernel: BEs may come from anywhere, and initrds may be old.

@@ -73,6 +73,10 @@ fn in_words(inventory: &Inventory, problems: &Problems) -> Vec<String> {
     words.extend(problems.stale.iter().map(|be| format!("the menu entry of {be} is out of date")));
     words.extend(problems.unreadable.iter().cloned());
     words.extend(problems.placeless.iter().map(|be| format!("{be} has no /var/shared to mount the shared dataset on")));
+    let unclaimed = problems.unclaimed.iter();
+    words.extend(
+        unclaimed.map(|(path, _)| format!("{path} was made for a boot environment that is gone, and holds space")),
+    );
     words.extend(problems.orphans.iter().map(|file| format!("BOOTENV/{file} describes something that is gone")));
     words
 }
@@ -102,6 +106,7 @@ fn look(session: &Session, inventory: &Inventory) -> Result<Problems> {
     }
     let placeless = |be: &&BootEnv| store.tree(&be.path).is_ok_and(|tree| lacks_mountpoint(&tree).unwrap_or(false));
     problems.placeless = inventory.bes.iter().filter(placeless).map(|be| be.name.to_string()).collect();
+    problems.unclaimed = store.unclaimed()?;
     let loader = session.loader()?;
     if let Ok(entries) = loader.entries() {
         for be in &inventory.bes {

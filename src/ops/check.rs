@@ -2,6 +2,7 @@
 
 use crate::domain::Inventory;
 use crate::plan::{MenuLine, Plan, Step};
+use uuid::Uuid;
 
 /// What `check` found beyond what the inventory tells.
 #[derive(Debug, Clone, Default)]
@@ -16,11 +17,13 @@ pub struct Problems {
     pub unreadable: Vec<String>,
     /// BEs with nothing to mount the shared dataset on, by name.
     pub placeless: Vec<String>,
+    /// Snapshots that were made for a BE that is gone: path and identity.
+    pub unclaimed: Vec<(String, Uuid)>,
     /// Descriptions of datasets that are gone, by file.
     pub orphans: Vec<String>,
 }
 
-/// Plans the repair: everything that can be derived is made anew from what is there. Nothing is destroyed.
+/// Plans the repair: everything that can be derived is made anew from what is there. Nothing is destroyed but what nobody can use.
 pub fn repair(inventory: &Inventory, problems: &Problems) -> Plan {
     let line = |b: &crate::domain::BootEnv| MenuLine { be: b.name.to_string(), path: b.path.clone(), title: b.title() };
     let entries = inventory.bes.iter().rev().map(line).collect();
@@ -34,5 +37,7 @@ pub fn repair(inventory: &Inventory, problems: &Problems) -> Plan {
         placeless || (!inventory.shared && !b.adopted)
     });
     plan.remove.extend(filled.map(|b| Step::Fill { path: b.path.clone() }));
+    let unclaimed = problems.unclaimed.iter().cloned();
+    plan.remove.extend(unclaimed.map(|(path, identity)| Step::Destroy { path, identity, heirs: Vec::new() }));
     plan
 }

@@ -46,6 +46,9 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
         }
         written => written?,
     }
+    if !plan.begins_with_a_clone() {
+        world.store.keep_home()?;
+    }
     let mut begun = 0;
     let mut durable = false;
     let result = plan.add.iter().chain(std::iter::once(&plan.commit)).try_for_each(|step| {
@@ -72,6 +75,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
         undo_all(world, done.into_iter()).map_err(|e| error_in_undo(&error, e))?;
         let _ = world.loader.tidy();
         journal::clear(&home)?;
+        world.store.keep_home()?;
         return Err(error);
     }
     clear_up(world, plan, observer).map_err(|e| {
@@ -83,6 +87,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
     // What is left over costs space and nothing else.
     let _ = world.loader.tidy();
     journal::clear(&home)?;
+    world.store.keep_home()?;
     reserve::keep(world.store);
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! One file, because one lock allows one plan. Every step is in it before any runs, and every step can be recognised as
 //! done, so nothing has to be written between steps.
 
-use super::{FORMAT, Plan, Step};
+use super::{FORMAT, Plan};
 use crate::error::{Error, Result};
 use crate::sys::tree::Tree;
 use serde::Deserialize;
@@ -11,13 +11,14 @@ use serde::Deserialize;
 /// Where it lies in the tool's own directory.
 pub const FILE: &str = "journal.toml";
 
-/// Writes the plan, so that it is durable before anything its steps do is. A plan that begins with a clone need not wait
-/// for that: a clone is durable with a commit of the whole store, and with it everything that came before.
+/// Writes the plan, so that it is durable before anything its steps do is; on a store whose own directory has to be kept for that
+/// ([`Store::keep_home`](crate::store::Store::keep_home)), the caller does so. A plan that begins with a clone need not wait for either: a
+/// clone is durable with a commit of the whole store, and with it everything that came before.
 pub fn write(home: &Tree, plan: &Plan) -> Result<()> {
     let text = toml::to_string(plan).map_err(|e| Error::failed(format!("cannot write the journal: {e}")))?;
-    match plan.steps().next() {
-        Some(Step::Clone { .. }) => home.write_for_next_commit(FILE, text.as_bytes(), 0o600),
-        _ => home.write(FILE, text.as_bytes(), 0o600),
+    match plan.begins_with_a_clone() {
+        true => home.write_for_next_commit(FILE, text.as_bytes(), 0o600),
+        false => home.write(FILE, text.as_bytes(), 0o600),
     }
 }
 

@@ -119,6 +119,11 @@ impl Plan {
         }
     }
 
+    /// Whether its first step is a clone, with which everything that was written before is durable.
+    pub fn begins_with_a_clone(&self) -> bool {
+        matches!(self.steps().next(), Some(Step::Clone { .. }))
+    }
+
     /// Every step in the order it runs.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         self.add.iter().chain(std::iter::once(&self.commit)).chain(&self.remove)

@@ -29,6 +29,7 @@ pub fn recover(world: &World<'_>, observer: &mut dyn Observer) -> Result<Option<
     world.store.sync()?;
     let _ = world.loader.tidy();
     journal::clear(&home)?;
+    world.store.keep_home()?;
     Ok(Some(told))
 }
 

@@ -232,6 +232,12 @@ pub trait Store {
         Ok(None)
     }
 
+    /// Snapshots that were made for a BE to be cloned from and are left of it, because it was not destroyed by us: their paths
+    /// and identities.
+    fn unclaimed(&self) -> Result<Vec<(String, Uuid)>> {
+        Ok(Vec::new())
+    }
+
     /// How much room there is for data, once all that was destroyed is really free.
     fn space(&self) -> Result<Space>;
 
@@ -249,6 +255,12 @@ pub trait Store {
 
     /// Makes everything done so far durable, and visible to a boot loader that reads the disk itself.
     fn sync(&self) -> Result<()>;
+
+    /// Makes what was written in the tool's own directory durable, where a file that is written there is not yet. In what order
+    /// things were written, there and in the rest of the store, a power cut never shows otherwise.
+    fn keep_home(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// The facts kept for the dataset at `path`.
     fn facts(&self, path: &str) -> Result<Facts>;

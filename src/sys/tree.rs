@@ -30,7 +30,7 @@ enum Keeps {
     EachFile,
     /// A FAT: syncfs(2).
     Everything,
-    /// As `EachFile`, and each commit of the filesystem takes along all data that was written before it.
+    /// A commit of the whole pool, which takes along all that was written before it; fsync(2) may do nothing.
     InGroups,
 }
 

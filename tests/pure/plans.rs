@@ -325,6 +325,7 @@ fn repair_and_renew() {
     let image = image();
     told.case("nothing is wrong", Ok(ops::repair(&image, &Problems::default())));
     let problems = Problems {
+        unclaimed: vec![("ROOT/default@.bootenv-0".into(), uuid::Uuid::from_u128(9))],
         damaged: vec!["store.toml".into()],
         gone: vec!["rootfs".into()],
         stale: vec!["blue".into()],

@@ -194,6 +194,34 @@ fn names_of_our_own_snapshots_never_stand_in_the_way() {
     assert_eq!(sh(&format!("zfs list -Hro name -t snapshot {}", lab.store().display())), "");
 }
 
+#[test]
+fn a_snapshot_of_ours_goes_with_the_last_that_came_from_it() {
+    if !only_on(Kind::Zfs, POOLS) {
+        return;
+    }
+    let lab = Lab::new();
+    lab.leave_top();
+    let snapshots = || sh(&format!("zfs list -Hro name -t snapshot {}", lab.store().display())).lines().count();
+    lab.nest("default", "srv");
+    lab.bootenv(&["create", "blue"]).ok();
+    lab.bootenv(&["create", "-e", "blue", "green"]).ok();
+    assert_eq!(snapshots(), 4);
+    // green's went to green with what was blue, and default's has green for a clone now.
+    lab.bootenv(&["destroy", "blue"]).ok();
+    assert_eq!(snapshots(), 2);
+    lab.bootenv(&["destroy", "green"]).ok();
+    assert_eq!(snapshots(), 0);
+    // Somebody else who destroys a BE does not know of it.
+    lab.bootenv(&["create", "blue"]).ok();
+    sh(&format!("zfs destroy -r {}/ROOT/blue", lab.store().display()));
+    assert_eq!(snapshots(), 2);
+    let check = lab.bootenv(&["check"]);
+    assert!(check.status == 1 && check.stdout.contains("ROOT/default@.bootenv-"), "{}", check.stdout);
+    lab.bootenv(&["check", "--repair"]).ok();
+    assert_eq!(snapshots(), 0);
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout.trim(), "nothing is wrong");
+}
+
 /// Bytes that the pool has in use, once everything that is due to be freed is.
 fn used(lab: &Lab) -> i64 {
     let pool = lab.store();

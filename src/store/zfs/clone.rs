@@ -38,10 +38,6 @@ pub(super) fn clone(store: &Zfs, from: &str, to: &str, born: &[Property<'_>]) ->
             copy(store, dataset, &from, &format!("{target}{}", &dataset[source.len()..]), born)?;
         }
     }
-    if origin.starts_with(OWN_SNAPSHOT) {
-        let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{origin}")).collect();
-        store.lzc.destroy_snaps_later(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
-    }
     Ok(datasets.len() > 1)
 }
 

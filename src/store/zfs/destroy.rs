@@ -2,6 +2,8 @@
 //!
 //! Each snapshot that a dataset outside was cloned from goes to that dataset, with those before it that nobody came from.
 //! Promoting in the order of time does just that: a promotion takes along the origin and what is older.
+//!
+//! A snapshot that a BE was cloned from, and that was made for that alone, goes with the last clone of it.
 
 use super::{OWN_SNAPSHOT, Zfs, shows};
 use crate::domain::Heir;
@@ -29,7 +31,8 @@ pub(super) fn inside(full: &str, name: &str) -> bool {
     !name.contains('@') && name.strip_prefix(full).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn is_own(snapshot: &str) -> bool {
+/// Whether a snapshot is there only because a BE was cloned from it.
+pub(super) fn is_own(snapshot: &str) -> bool {
     snapshot.split_once('@').is_some_and(|(_, name)| name.starts_with(OWN_SNAPSHOT))
 }
 
@@ -87,11 +90,22 @@ pub(super) fn destroy(store: &Zfs, full: &str) -> Result<()> {
             }
         }
     }
+    let origins: Vec<Option<String>> = datasets.iter().map(|d| store.origin(d)).collect::<Result<_>>()?;
+    let origins =
+        origins.into_iter().flatten().filter(|o| is_own(o) && !inside(full, o.split('@').next().unwrap_or(o)));
+    // What was the origin of a taker is, once that is promoted, what this was cloned from.
+    let handed_over = takers().filter_map(|taker| {
+        let (dataset, name) = taker.snapshots.last().filter(|s| is_own(s))?.split_once('@')?;
+        let anew = renamed.iter().find(|(d, from, _)| (*d, *from) == (dataset, name));
+        Some(format!("{}@{}", taker.clone, anew.map_or(name, |(_, _, to)| to)))
+    });
+    let unclaimed: Vec<String> = origins.chain(handed_over).collect();
     let rename = renamed.iter().map(|(dataset, from, to)| Step::RenameSnapshot(dataset, from, to));
     let promote = takers().map(|taker| Step::Promote(&taker.clone));
     let lost = estates.iter().flat_map(|e| &e.lost).map(|s| Step::Destroy(s));
     let clear = lost.chain(datasets.iter().rev().map(|d| Step::Destroy(d)));
-    store.lzc.steps(&[], &rename.chain(promote).chain(clear).collect::<Vec<_>>())
+    let forget = unclaimed.iter().map(|s| Step::DestroyLater(s));
+    store.lzc.steps(&[], &rename.chain(promote).chain(clear).chain(forget).collect::<Vec<_>>())
 }
 
 /// Who keeps what of a BE that goes after others.

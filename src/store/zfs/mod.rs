@@ -1,8 +1,8 @@
 //! The ZFS store: BEs are datasets below `BASE/ROOT`, where `BASE` is a pool or a dataset of one.
 //!
 //! A change is a call of libzfs_core, and durable when it returns, with everything written before it (`crate::sys::zfs`).
-//! A clone depends on a snapshot, so a BE made from another BE gets one of its own, whose name begins with a dot and which
-//! destroys itself when the last clone of it is gone. Reading starts no process, and looks at nothing outside `ROOT`.
+//! A clone depends on a snapshot, so a BE made from another BE gets one of its own, whose name begins with a dot and which is
+//! destroyed with the last clone of it. Reading starts no process, and looks at nothing outside `ROOT`.
 //!
 //! Two datasets cannot change places at once. `exchange` is three renames, and recovery brings what is half done to one of its
 //! two ends. Hence a loader that names roots by their place never has one that is due exchanged under it (`ops::rollback`).
@@ -341,6 +341,10 @@ impl Store for Zfs {
         space::frees(self, paths).map(Some)
     }
 
+    fn unclaimed(&self) -> Result<Vec<(String, Uuid)>> {
+        space::unclaimed(self)
+    }
+
     fn space(&self) -> Result<Space> {
         space::space(self)
     }
@@ -369,6 +373,10 @@ impl Store for Zfs {
 
     fn sync(&self) -> Result<()> {
         self.lzc.sync(&self.pool.name)
+    }
+
+    fn keep_home(&self) -> Result<()> {
+        self.sync()
     }
 
     fn facts(&self, path: &str) -> Result<Facts> {

@@ -3,13 +3,14 @@
 //! A dataset holds what it alone refers to, and what its snapshots do. Of one that others were cloned from, what was born before
 //! the last snapshot that has a clone outside stays, with the snapshots up to it. A snapshot that was made for a clone goes with it.
 
-use super::destroy::inside;
-use super::{OWN_SNAPSHOT, Zfs};
+use super::Zfs;
+use super::destroy::{inside, is_own};
 use crate::error::{Error, Result};
 use crate::store::{self, ROOT, Store};
 use crate::sys::zfs::{self, Dataset, Snapshots};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
+use uuid::Uuid;
 
 /// Those of `all`, filesystems without snapshots, whose snapshots have to be read to say what BEs hold: others came from them, and
 /// either they hold something of their own or the newest is not one that was cloned.
@@ -128,7 +129,7 @@ impl<'a> Space<'a> {
                 }
             };
             if let Some(origin) = &dataset.origin
-                && origin.split_once('@').is_some_and(|(_, name)| name.starts_with(OWN_SNAPSHOT))
+                && is_own(origin)
                 && self.clones.get(origin.as_str()).is_some_and(|clones| clones.iter().all(|c| goes(c)))
             {
                 forget(origin);
@@ -157,16 +158,31 @@ impl<'a> Space<'a> {
     }
 }
 
-/// Bytes that destroying all of this would free.
-pub(super) fn frees(store: &Zfs, paths: &[&str]) -> Result<u64> {
-    // What is not on disk yet is not counted.
-    store.sync()?;
+/// All datasets of BEs, with all snapshots.
+fn everything(store: &Zfs) -> Result<Vec<Dataset>> {
     let mut all = store.libzfs()?.below(&store.full(ROOT), Snapshots::All, &[])?;
     for path in store.adopted().unwrap_or_default().values() {
         if store.taken(path)? {
             all.extend(store.libzfs()?.below(&store.full(path), Snapshots::All, &[])?);
         }
     }
+    Ok(all)
+}
+
+/// Snapshots that were made for a clone, and that nothing comes from any more.
+pub(super) fn unclaimed(store: &Zfs) -> Result<Vec<(String, Uuid)>> {
+    let all = everything(store)?;
+    let origins: BTreeSet<&str> = all.iter().filter_map(|d| d.origin.as_deref()).collect();
+    let left = all.iter().filter(|d| is_own(&d.name) && !origins.contains(d.name.as_str()));
+    let path = |d: &Dataset| d.name.strip_prefix(&store.base)?.strip_prefix('/').map(str::to_string);
+    Ok(left.filter_map(|d| Some((path(d)?, store.uuid(d.guid)))).collect())
+}
+
+/// Bytes that destroying all of this would free.
+pub(super) fn frees(store: &Zfs, paths: &[&str]) -> Result<u64> {
+    // What is not on disk yet is not counted.
+    store.sync()?;
+    let all = everything(store)?;
     let full: Vec<String> = paths.iter().map(|path| store.full(path)).collect();
     let (snapshots, datasets): (Vec<&str>, Vec<&str>) = full.iter().map(String::as_str).partition(|f| f.contains('@'));
     Space::new(store, &all).freed(&datasets, &snapshots)

@@ -6,6 +6,7 @@ use crate::domain::ZoneName;
 use crate::error::{Error, Result};
 use crate::store::{HOME, Store, ZONES, zone_home, zone_path};
 use crate::sys::tree::Tree;
+use crate::sys::zfs::Property;
 use rustix::mount::MountAttrFlags;
 
 impl Zfs {
@@ -61,7 +62,10 @@ impl Zfs {
         match self.zone() {
             Some(zone) => self.whole_home()?.make_dir(&zone_home(zone), 0o755),
             None if self.has_own_home() => Ok(()),
-            None => self.create(HOME),
+            None => {
+                let full = self.full(HOME);
+                self.lzc.create(&full, &[&self.born(HOME)[..], &[Property::Unsynced]].concat())
+            }
         }
     }
 }

@@ -93,20 +93,11 @@ impl Lzc {
 
     /// Destroys these snapshots of one pool, all or none. One that is not there is passed over.
     pub fn destroy_snaps(&self, names: &[&str]) -> Result<()> {
-        self.destroy_snaps_when(names, false)
-    }
-
-    /// The same for snapshots that have clones or are held: they go, by themselves, when the last of these is gone.
-    pub fn destroy_snaps_later(&self, names: &[&str]) -> Result<()> {
-        self.destroy_snaps_when(names, true)
-    }
-
-    fn destroy_snaps_when(&self, names: &[&str], deferred: bool) -> Result<()> {
         let Some(first) = names.first() else { return Ok(()) };
         let list = flags(names)?;
         let mut errors = Nvlist::none()?;
         // SAFETY: a list that lives through the call, and a place for one.
-        let errno = unsafe { (self.library.lzc_destroy_snaps)(list.raw(), c_int::from(deferred), errors.place()) };
+        let errno = unsafe { (self.library.lzc_destroy_snaps)(list.raw(), 0, errors.place()) };
         each(Act::Destroy, first, errno, &errors).map_err(|e| self.explained(e, names))
     }
 

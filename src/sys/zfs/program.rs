@@ -34,6 +34,8 @@ pub enum Step<'a> {
     Snapshot(&'a str),
     /// Destroys a snapshot, or a filesystem without children and snapshots. Busy while it is mounted anywhere.
     Destroy(&'a str),
+    /// Destroys a snapshot, or has it destroyed with the last that was cloned from it or holds it. It need not be there.
+    DestroyLater(&'a str),
     /// Takes a filesystem back to its latest snapshot, which must be of an earlier transaction group. Busy while it is
     /// mounted anywhere.
     Rollback(&'a str),
@@ -58,6 +60,11 @@ function each(api, list)
             errno, more = api[op](name, a, b)
         elseif op == "inherit" then
             errno, more = api[op](name, a)
+        elseif op == "destroy_later" then
+            errno = api.destroy{name, defer=true}
+            if errno == 2 then
+                errno = 0
+            end
         else
             errno, more = api[op](name)
         end
@@ -110,7 +117,7 @@ impl Lzc {
             "promote" if errno == libc::EEXIST => clash(name, conflict),
             "promote" => told(Act::Promote, name, errno),
             "snapshot" => told(Act::Snapshot, name, errno),
-            "destroy" => self.explained(told(Act::Destroy, name, errno), &[name]),
+            "destroy" | "destroy_later" => self.explained(told(Act::Destroy, name, errno), &[name]),
             "rollback" => told(Act::Rollback, name, errno),
             "rename_snapshot" => told(Act::Rename, name, errno),
             _ => told(Act::Set, name, errno),
@@ -183,6 +190,7 @@ impl Step<'_> {
         match self {
             Step::Snapshot(name) => ("snapshot", name, "", String::new()),
             Step::Destroy(name) => ("destroy", name, "", String::new()),
+            Step::DestroyLater(name) => ("destroy_later", name, "", String::new()),
             Step::Rollback(name) => ("rollback", name, "", String::new()),
             Step::Promote(name) => ("promote", name, "", String::new()),
             Step::RenameSnapshot(name, from, to) => ("rename_snapshot", name, from, to.to_string()),

@@ -35,6 +35,9 @@ pub enum Property<'a> {
     PosixAcls,
     /// `xattr=sa`
     XattrsInInodes,
+    /// `sync=disabled`: no fsync(2) waits, and neither does whoever unmounts it, which else takes two transaction groups even if
+    /// nothing was written (zil_close() in the module).
+    Unsynced,
     /// A user property (`org.bootenv:description`: lower case, digits, `:+._-`, at most 255 bytes) with a value of up to
     /// 8191 bytes, which is written encoded ([`encode`]).
     User(&'a str, &'a str),
@@ -52,6 +55,8 @@ impl Property<'_> {
             // Of zfs_acltype_t: off, posix; of zfs_xattr_type_t: off, dir, sa.
             Property::PosixAcls => ("acltype".to_string(), Value::Unsigned(1)),
             Property::XattrsInInodes => ("xattr".to_string(), Value::Unsigned(2)),
+            // Of zfs_sync_type_t: standard, always, disabled.
+            Property::Unsynced => ("sync".to_string(), Value::Unsigned(2)),
             Property::User(name, value) => (name.to_string(), Value::Text(encode(value))),
             Property::AsItIs(name, value) => (name.to_string(), (*value).clone()),
         };

@@ -152,7 +152,6 @@ impl Guest {
                     clones.into_iter().try_for_each(|clone| clone.join().expect("a clone is made or not"))
                 })
             });
-            let made = made.and_then(|()| lzc.destroy_snaps_later(&refs(&origins)));
             // A snapshot for people to see, too.
             let seen = if to > MANY { Vec::new() } else { names(numbers, KEPT, "@before") };
             made.and_then(|()| lzc.snapshot(&refs(&seen), &[])).map_err(|e| e.message)?;
