@@ -87,7 +87,10 @@ fn whole_state(lab: &Lab) -> String {
     let what = "name,origin,canmount,mountpoint,readonly,atime,compression,org.bootenv:description";
     let seen = state(lab);
     let hidden = format!("zfs list -Hr -t all -o {what} {0}; zpool get -H -o value bootfs {0}", pool.display());
-    format!("{seen}\n{}", sh(&hidden))
+    // What only holds zones is layout, which stays when a plan is undone.
+    let layout = format!("{}/zones\t", pool.display());
+    let hidden: String = sh(&hidden).lines().filter(|l| !l.starts_with(&layout)).map(|l| format!("{l}\n")).collect();
+    format!("{seen}\n{hidden}")
 }
 
 /// What systemd-boot boots, which has to be there: the kernel, the initrd, and the root.

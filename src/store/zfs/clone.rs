@@ -102,7 +102,12 @@ pub(super) fn clear(store: &Zfs, from: &str, to: &str) -> Result<()> {
     for number in 0.. {
         let (_, snapshots) = own_snapshots(to, number, &datasets);
         let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
-        if names.is_empty() || !store.lzc.exists(names[0])? {
+        // Of those that something was cloned from already, some are gone with it.
+        let mut there = false;
+        for name in &names {
+            there |= store.lzc.exists(name)?;
+        }
+        if !there {
             break;
         }
         match store.lzc.destroy_snaps(&names) {
