@@ -164,9 +164,23 @@
 //!
 //! What is kept of a zone lies in the store's own directory, not in the zone's place: facts, what it runs, its journal, its lock. So a
 //! zone can be destroyed while it is locked, a symlink in its place is never followed to them, and on ZFS there is one dataset to
-//! mount for all of them. Each has a journal and a lock of its own, so that one cannot hold up another, nor the host. A plan of the
+//! mount for all of them. Each has a journal and a lock of its own, so that one cannot hold up another. A plan of the
 //! host's that changes zones ([`plan::Step::In`]) takes their locks, and its journal is the host's: before a verb works on a zone, what was
 //! begun on the host is finished or undone.
+//!
+//! What a verb of the host does in attached zones is in its one plan ([`domain::Along`]): the zones are locked after the host, in the
+//! order of their names, and what cannot be looked into is left out, because a zone may not stop the host. The clones of the host's BE and of the
+//! zones' are one step ([`plan::Step::CloneTogether`]), so that a web server and its database are of the same moment. On ZFS the
+//! snapshots are one transaction. On Btrfs each is its own, so the processes of running zones are frozen around all of them; a process that waits
+//! for our end thaws them ([`sys::freeze`]), so there is nothing to recover.
+//!
+//! A root is cloned for each BE of the host, whether or not it has changed. To share one between two BEs of the host until the first
+//! write would need somebody who sees that write; the filesystem is just that. A clone costs a snapshot and three small files.
+//!
+//! A snapshot of a zone BE that was taken with one of the host names that as its parent, as zone BEs name theirs. So `rollback`,
+//! `create -e BE@SNAP` and `destroy BE@SNAP` find what goes with it, whatever it is called.
+//!
+//! A root of a zone is put together by itself before it is mounted in that of the host: no symlink in it can lead a mount elsewhere.
 //!
 //! A zone BE names the BE of the host that it belongs to by identity, which a rollback changes: so that has a step for each zone
 //! ([`plan::Step::Inherit`]), after its commit, and recovery does the rest of them.

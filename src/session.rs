@@ -1,10 +1,14 @@
 //! One run of the tool against one store: opened, locked, recovered, read.
 
+mod along;
+
+pub use along::Which;
+
 use crate::domain::{
-    BeName, BootEnv, Inventory, MenuState, NextBoot, Owner, Target, Zone, ZoneName, ZoneView, told_of,
+    Along, BeName, BootEnv, Inventory, MenuState, NextBoot, Owner, Target, Zone, ZoneName, ZoneView, told_of,
 };
 use crate::error::{Error, Kind, Result};
-use crate::loader::{self, Described, Entry, Loader, Which};
+use crate::loader::{self, Described, Entry, Loader};
 use crate::plan::execute::{Observer, World, execute, preflight};
 use crate::plan::{Plan, journal, recover};
 use crate::settings::Settings;
@@ -20,7 +24,7 @@ pub struct Session {
     opened: Opened,
     zone: Option<Inside>,
     /// The loader that `init` is to install.
-    chosen: Cell<Option<Which>>,
+    chosen: Cell<Option<loader::Which>>,
     loader: RefCell<Option<Rc<dyn Loader>>>,
 }
 
@@ -31,6 +35,8 @@ pub struct Locks {
     pub store: Lock,
     /// The zones'.
     pub zones: Vec<Lock>,
+    /// What is in the zones that the verb takes along.
+    pub along: Vec<Along>,
 }
 
 /// What a session in a zone knows besides.
@@ -134,7 +140,7 @@ impl Session {
         }
         let which = match self.chosen.get() {
             Some(which) => which,
-            None => Which::of(&self.opened.store, self.opened.is_root)?,
+            None => loader::Which::of(&self.opened.store, self.opened.is_root)?,
         };
         let loader = which.open(&self.opened.store, self.opened.is_root);
         *self.loader.borrow_mut() = Some(Rc::clone(&loader));
@@ -142,7 +148,7 @@ impl Session {
     }
 
     /// Chooses a boot loader, for a store that has none yet.
-    pub fn choose_loader(&self, which: Which) {
+    pub fn choose_loader(&self, which: loader::Which) {
         self.chosen.set(Some(which));
         *self.loader.borrow_mut() = None;
     }
@@ -189,7 +195,7 @@ impl Session {
 
     /// For verbs of the host that change something in zones: takes each zone's lock too, and finishes or undoes what was begun there.
     pub fn begin_with(&self, zones: &[&ZoneName], observer: &mut dyn Observer) -> Result<Locks> {
-        let mut locks = Locks { store: self.begin(observer)?, zones: Vec::new() };
+        let mut locks = Locks { store: self.begin(observer)?, zones: Vec::new(), along: Vec::new() };
         for zone in zones {
             self.zone(zone)?;
             locks.zones.push(self.lock_zone(zone, observer)?);
@@ -228,11 +234,12 @@ impl Session {
         match self.store().enter(zone) {
             Err(e) if e.kind == Kind::NotFound => Ok(None),
             store => {
-                let Contents { bes, shared, attention } = store?.contents(About::All)?;
+                let store = store?;
+                let Contents { bes, shared, attention } = store.contents(About::All)?;
                 let (next, menu) = (NextBoot::default(), MenuState::default());
                 let view = ZoneView::new(zone.clone(), None);
                 Ok(Some(Inventory {
-                    store: self.store().info(),
+                    store: store.info(),
                     bes,
                     shared,
                     next,
@@ -394,7 +401,7 @@ impl Session {
             menu,
             attention,
             zone: view,
-            zones: if self.zone.is_some() { Vec::new() } else { store::zones(self.store()).unwrap_or_default() },
+            zones: Vec::new(),
         })
     }
 

@@ -179,6 +179,9 @@ pub struct Create {
     /// Make it from this boot environment or snapshot [default: what runs, else what boots next]
     #[arg(short = 'e', value_name = "BE|BE@SNAP")]
     pub source: Option<String>,
+    /// Leave attached zones out
+    #[arg(long)]
+    pub no_zones: bool,
     /// Set a dataset property (ZFS only)
     #[arg(short = 'o', value_name = "PROP=VALUE")]
     pub properties: Vec<String>,
@@ -328,6 +331,12 @@ pub struct Upgrade {
     /// Go on from what boots next, instead of from what runs
     #[arg(long = "continue")]
     pub onward: bool,
+    /// Run the command in the new root of each attached zone too
+    #[arg(long, conflicts_with = "no_zones")]
+    pub zones: bool,
+    /// Leave attached zones out
+    #[arg(long)]
+    pub no_zones: bool,
     /// Keep the boot environment if the command fails, to look at
     #[arg(long)]
     pub keep_failed: bool,

@@ -1,10 +1,12 @@
 //! `bootenv auto`: called by the hooks of package managers, and when a BE has booted.
 
 use super::{Context, args, prune};
+use crate::domain::Inventory;
 use crate::error::Result;
 use crate::ops::{self, Transaction};
 use crate::plan::execute::Observer;
 use crate::plan::in_words;
+use crate::session::Which;
 use crate::settings::Settings;
 use crate::sys::process::{self, Process};
 use crate::sys::tree::Tree;
@@ -43,16 +45,17 @@ fn keep(cx: &mut Context, args: &args::Auto, settings: &Settings) -> Result<()> 
         command: process.as_ref().map(|process| in_words(&process.command)).unwrap_or_default(),
         identity: process.map(|process| process.identity).unwrap_or_default(),
     };
-    let (session, lock) = cx.begin()?;
-    let Some(plan) = ops::automatic(&session.inventory()?, &transaction)? else {
+    let (session, locks) = cx.begin_along(Which::All)?;
+    let inventory = Inventory { zones: locks.along.clone(), ..session.inventory()? };
+    let Some(plan) = ops::automatic(&inventory, &transaction)? else {
         return nothing(cx, "there is one for this transaction already");
     };
-    cx.carry_out(&session, &lock, &plan)?;
+    cx.carry_out(&session, &locks.store, &plan)?;
     if cx.cli.dry_run {
         return Ok(());
     }
     // What is kept is kept, whatever becomes of the old ones.
-    match prune::carry_out(cx, &session, &lock, &settings.prune) {
+    match prune::carry_out(cx, &session, &locks, &settings.prune) {
         Ok(gone) => gone.iter().for_each(|be| cx.out.line(format!("{be} has had its time and is destroyed"))),
         Err(e) => cx.out.note(&format!("no old boot environment was destroyed: {}", e.in_a_line())),
     }

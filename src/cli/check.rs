@@ -1,13 +1,15 @@
 //! `bootenv check [--repair]`.
 
 use super::{Context, args};
-use crate::domain::{BootEnv, Inventory};
+use crate::domain::{BootEnv, Inventory, told_of};
 use crate::error::Result;
 use crate::loader::Described;
 use crate::ops::{self, Problems};
 use crate::plan::journal;
 use crate::session::Session;
 use crate::shared::lacks_mountpoint;
+use crate::store;
+use crate::zone;
 use serde_json::json;
 use std::process::ExitCode;
 
@@ -40,6 +42,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
     found.extend(in_words(&inventory, &problems));
     let plan = ops::repair(&inventory, &problems);
     let healthy = found.is_empty();
+    let in_zones = if cx.cli.zone.is_none() { zones(cx, &session)? } else { Vec::new() };
     if args.repair && cx.cli.dry_run {
         cx.out.plan(&plan, true)?;
         return Ok(ExitCode::SUCCESS);
@@ -47,13 +50,15 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
     if let (Some(lock), false) = (&lock, healthy) {
         session.run(lock, &plan, &mut cx.out)?;
     }
-    let left = match mend && !healthy {
+    let mut left = match mend && !healthy {
         true => {
             let inventory = session.inventory()?;
             in_words(&inventory, &look(&session, &inventory)?)
         }
         false => found.clone(),
     };
+    left.extend(in_zones.iter().cloned());
+    found.extend(in_zones);
     if cx.out.is_json() {
         cx.out.document(&json!({"version": 1, "healthy": left.is_empty(), "found": found, "left": left, "repaired": mend && !healthy}));
     } else {
@@ -61,11 +66,30 @@ pub(super) fn run(cx: &mut Context, args: &args::Check) -> Result<ExitCode> {
             let mark = if mend && !left.contains(problem) { "mended" } else { "found" };
             cx.out.line(format!("{mark}: {problem}"));
         }
-        if healthy {
+        if found.is_empty() {
             cx.out.line("nothing is wrong");
         }
     }
     Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What is wrong in zones, which is mended there.
+fn zones(cx: &Context, session: &Session) -> Result<Vec<String>> {
+    let mut words = Vec::new();
+    for zone in store::zones(session.store())? {
+        let inside = || -> Result<Vec<String>> {
+            if zone::settings(session.store(), &zone)?.is_none() {
+                return Ok(Vec::new());
+            }
+            let inside = Session::open(cx.cli.store.as_deref())?.enter(&zone)?;
+            inside.must_be_initialised()?;
+            let inventory = inside.inventory()?;
+            Ok(in_words(&inventory, &look(&inside, &inventory)?))
+        };
+        let found = inside().unwrap_or_else(|e| vec![e.in_a_line()]);
+        words.extend(found.iter().map(|text| format!("the zone {zone}: {}", told_of(&zone, text))));
+    }
+    Ok(words)
 }
 
 fn in_words(inventory: &Inventory, problems: &Problems) -> Vec<String> {

@@ -1,11 +1,11 @@
 //! `bootenv create`.
 
 use super::{Context, args};
-use crate::domain::{Inventory, Target};
+use crate::domain::{Along, Inventory, Target};
 use crate::error::{Error, Result};
 use crate::ops::{self, Activate};
 use crate::plan::Plan;
-use crate::session::Session;
+use crate::session::{Session, Which};
 
 pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
     let parse = |text: &Option<String>| text.as_deref().map(Target::parse).transpose();
@@ -17,8 +17,8 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
         automatic: None,
         properties: args.properties.iter().map(|text| property(text)).collect::<Result<_>>()?,
     };
-    let (session, lock) = cx.begin()?;
-    let (inventory, plan) = planned(&session, &request)?;
+    let (session, mut locks) = cx.begin_along(if args.no_zones { Which::None } else { Which::Attached })?;
+    let (inventory, plan) = planned(&session, &request, std::mem::take(&mut locks.along))?;
     if request.activate != Activate::No {
         // What cannot boot must not become the default, so its source is looked at before anything is made.
         session.loader()?.asked()?;
@@ -28,21 +28,23 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
             return Err(ops::not_bootable(&inventory, &source));
         }
     }
-    cx.carry_out(&session, &lock, &plan)
+    cx.carry_out(&session, &locks.store, &plan)
 }
 
 /// The plan, with what it is made on. A number for a name depends on all BEs, and so do the words of a refusal; else a few
 /// are all that counts.
-fn planned(session: &Session, request: &ops::Create) -> Result<(Inventory, Plan)> {
+fn planned(session: &Session, request: &ops::Create, mut zones: Vec<Along>) -> Result<(Inventory, Plan)> {
     if let Some(name) = &request.name {
         let wanted: Vec<Target> = std::iter::once(name).chain(&request.source).cloned().collect();
-        if let Ok(inventory) = session.inventory_of(&wanted)
-            && let Ok(plan) = ops::create(&inventory, request)
-        {
-            return Ok((inventory, plan));
+        if let Ok(mut inventory) = session.inventory_of(&wanted) {
+            inventory.zones = zones;
+            if let Ok(plan) = ops::create(&inventory, request) {
+                return Ok((inventory, plan));
+            }
+            zones = inventory.zones;
         }
     }
-    let inventory = session.inventory_about(None)?;
+    let inventory = Inventory { zones, ..session.inventory_about(None)? };
     let plan = ops::create(&inventory, request)?;
     Ok((inventory, plan))
 }

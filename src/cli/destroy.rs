@@ -6,15 +6,17 @@ use crate::domain::{BootEnv, Inventory, Target};
 use crate::error::Result;
 use crate::ops;
 use crate::plan::Step;
-use crate::session::Session;
+use crate::session::{Session, Which};
+use uuid::Uuid;
 
 pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
     let targets = args.names.iter().map(|name| Target::parse(name)).collect::<Result<Vec<_>>>()?;
-    let (session, lock) = cx.begin()?;
+    let (session, mut locks) = cx.begin_along(Which::All)?;
     let mut inventory = match &targets[..] {
         [one] => session.inventory_about(Some(one.be()))?,
         _ => session.inventory()?,
     };
+    inventory.zones = std::mem::take(&mut locks.along);
     let mut request =
         ops::Destroy { targets, snapshots: args.snapshots, origin: args.origin, ..ops::Destroy::default() };
     let bes = look_at(&session, &inventory, &mut request)?;
@@ -24,16 +26,19 @@ pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
     unmounted.for_each(|b| b.mountpoints.clear());
     let mut plan = ops::destroy(&inventory, &request)?;
     if cx.cli.dry_run {
-        plan.frees = session.store().frees(&plan.steps().filter_map(Step::destroys).collect::<Vec<_>>())?;
+        let paths: Vec<String> = plan.steps().filter_map(Step::destroys_from_top).collect();
+        plan.frees = session.store().frees(&paths.iter().map(String::as_str).collect::<Vec<_>>())?;
     } else if !args.yes {
-        cx.out.confirm(&format!("Destroy {}?", args.names.join(", ")))?;
+        let in_zones = plan.steps().filter(|step| step.zone().is_some()).filter_map(Step::destroys_from_top);
+        let all: Vec<String> = args.names.iter().cloned().chain(in_zones).collect();
+        cx.out.confirm(&format!("Destroy {}?", all.join(", ")))?;
     }
     if !mounted.is_empty() && !cx.cli.dry_run {
         session.preflight(&plan)?;
         let places = mounted.iter().flat_map(|be| be.mountpoints.iter().rev().map(move |at| (*be, at.as_path())));
         altroot::vacate(session.store(), &places.collect::<Vec<_>>())?;
     }
-    cx.carry_out(&session, &lock, &plan)
+    cx.carry_out(&session, &locks.store, &plan)
 }
 
 /// Adds what only the store and the mount tables know of the BEs that are to be destroyed, and gives them.
@@ -50,6 +55,22 @@ pub(super) fn look_at(session: &Session, inventory: &Inventory, request: &mut op
         if let Some(words) = altroot::mounted_elsewhere(session.store(), &be.path)? {
             request.mounted_elsewhere.insert(be.name.clone(), words);
         }
+    }
+    let hosts: Vec<Uuid> = bes.iter().map(|be| be.uuid).collect();
+    for zone in &inventory.zones {
+        let store = session.store().enter(&zone.name)?;
+        let mut within = ops::Destroy::default();
+        for be in hosts.iter().flat_map(|host| zone.of(*host)) {
+            if let Some(words) = altroot::mounted_elsewhere(&*store, &be.path)? {
+                within.mounted_elsewhere.insert(be.name.clone(), words);
+            }
+        }
+        let going = ops::going(zone, &hosts, |be| within.mounted_elsewhere.get(be).cloned());
+        let paths: Vec<&str> = going.iter().map(|be| be.path.as_str()).collect();
+        for be in going {
+            within.heirs.insert(be.name.clone(), store.heirs(&be.path, &paths)?);
+        }
+        request.zones.insert(zone.name.clone(), within);
     }
     Ok(bes)
 }

@@ -2,7 +2,7 @@
 
 use super::args::SortKey;
 use super::{Context, args};
-use crate::domain::{BeName, Belongs, BootEnv, Facts, Inventory, Target};
+use crate::domain::{Along, BeName, Belongs, BootEnv, Facts, Inventory, Target};
 use crate::error::Result;
 use chrono::format::{Item, StrftimeItems};
 use chrono::{DateTime, Local, SecondsFormat, Utc};
@@ -16,6 +16,8 @@ use std::mem::ManuallyDrop;
 pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
     let only = args.name.as_deref().map(BeName::parse).transpose()?;
     let session = cx.look()?;
+    let seen = if cx.out.is_json() { session.zones_seen() } else { Vec::new() };
+    let zones: Vec<Along> = seen.into_iter().filter_map(|(_, zone)| zone.ok()).collect();
     // Never dropped: the process ends next, and giving a thousand BEs back piece by piece takes as long as finding some.
     let mut inventory = ManuallyDrop::new(match cx.out.is_json() {
         true => session.inventory()?,
@@ -30,7 +32,7 @@ pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
         _ => inventory.bes.iter().filter(|b| only.as_ref().is_none_or(|n| b.name == *n)).collect(),
     };
     if cx.out.is_json() {
-        cx.out.document(&document(&inventory, &chosen));
+        cx.out.document(&document(&inventory, &zones, &chosen));
     } else {
         table(cx, args, &inventory, &chosen);
     }
@@ -57,7 +59,7 @@ fn sort(bes: &mut [BootEnv], args: &args::List) {
 }
 
 /// The document that section JSON of the manual describes.
-fn document(inventory: &Inventory, chosen: &[&BootEnv]) -> Value {
+fn document(inventory: &Inventory, zones: &[Along], chosen: &[&BootEnv]) -> Value {
     let store = &inventory.store;
     let origins = inventory.origins();
     // The first of a name counts, as it does for the loader.
@@ -86,7 +88,7 @@ fn document(inventory: &Inventory, chosen: &[&BootEnv]) -> Value {
                 "policy": be.facts.policy(),
                 "datasets": datasets(be),
                 "snapshots": snapshots,
-                "zones": [],
+                "zones": in_zones(zones, be),
                 "boot": {"kernel": entry.map(|(_, kernel)| kernel).filter(|k| !k.is_empty()), "entry": entry.map(|(id, _)| id)},
             });
             if let Some(zone) = &inventory.zone {
@@ -99,6 +101,17 @@ fn document(inventory: &Inventory, chosen: &[&BootEnv]) -> Value {
         })
         .collect();
     json!({"version": 1, "store": {"kind": store.kind, "name": store.name, "uuid": store.uuid}, "boot_environments": bes})
+}
+
+/// What belongs to a BE of the host in zones, and what they run with it.
+fn in_zones(zones: &[Along], be: &BootEnv) -> Vec<Value> {
+    let told = |zone: &Along| {
+        let names: Vec<&str> = zone.of(be.uuid).map(|be| be.name.as_str()).collect();
+        let active = zone.due(be.uuid).map(|be| be.name.as_str());
+        let something = active.is_some() || !names.is_empty();
+        something.then(|| json!({"name": zone.name.as_str(), "active": active, "boot_environments": names}))
+    };
+    zones.iter().filter_map(told).collect()
 }
 
 fn datasets(be: &BootEnv) -> Vec<String> {

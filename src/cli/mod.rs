@@ -27,7 +27,7 @@ mod zone_list;
 use crate::domain::ZoneName;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::session::Session;
+use crate::session::{Locks, Session, Which};
 use crate::store::Lock;
 use args::{Cli, Verb};
 use clap::{CommandFactory, Parser};
@@ -55,6 +55,13 @@ impl Context {
         let session = self.session()?;
         let lock = session.begin(&mut self.out)?;
         Ok((session, lock))
+    }
+
+    /// The same for a verb that takes zones along.
+    fn begin_along(&mut self, which: Which) -> Result<(Session, Locks)> {
+        let session = self.session()?;
+        let locks = session.begin_along(which, &mut self.out)?;
+        Ok((session, locks))
     }
 
     /// Opens the store for reading.

@@ -163,8 +163,8 @@ impl Output {
 
     /// The same for programs.
     pub fn plan_document(&self, plan: &Plan, dry_run: bool) -> Value {
-        let notes: Vec<&String> = plan.notes.iter().chain(&self.notes).collect();
-        let steps: Vec<String> = plan.steps().map(Step::to_string).collect();
+        let notes: Vec<_> = plan.notes.iter().chain(&self.notes).map(|note| self.told(note)).collect();
+        let steps: Vec<String> = plan.steps().map(|step| self.told(&step.to_string()).into_owned()).collect();
         let mut document = json!({"version": 1, "request": plan.request, "dry_run": dry_run, "changed": !dry_run, "steps": steps, "notes": notes});
         if dry_run && plan.steps().any(|s| s.destroys().is_some()) {
             document["frees_bytes"] = plan.frees.into();

@@ -9,8 +9,7 @@ use crate::domain::{BeName, Inventory, Target};
 use crate::error::Result;
 use crate::ops::{self, Destroy};
 use crate::plan::{Plan, Step};
-use crate::session::Session;
-use crate::store::Lock;
+use crate::session::{Locks, Session, Which};
 use serde_json::json;
 use std::collections::VecDeque;
 
@@ -26,14 +25,14 @@ struct Report {
 }
 
 pub(super) fn run(cx: &mut Context, args: &args::Prune) -> Result<()> {
-    let (session, lock) = cx.begin()?;
+    let (session, locks) = cx.begin_along(Which::All)?;
     let set = session.settings()?.prune;
     let policy = Policy {
         keep: args.keep.unwrap_or(set.keep),
         keep_days: args.keep_days.unwrap_or(set.keep_days),
         keep_free: args.keep_free.or(set.keep_free),
     };
-    let report = prune(cx, &session, &lock, &policy)?;
+    let report = prune(cx, &session, &locks, &policy)?;
     let dry_run = cx.cli.dry_run;
     if cx.out.is_json() {
         let stay: Vec<_> = report.stay.iter().map(|(be, why)| json!({"name": be.as_str(), "why": why})).collect();
@@ -63,12 +62,18 @@ pub(super) fn run(cx: &mut Context, args: &args::Prune) -> Result<()> {
 }
 
 /// Destroys what has had its time.
-pub(super) fn carry_out(cx: &mut Context, session: &Session, lock: &Lock, policy: &Policy) -> Result<Vec<BeName>> {
-    prune(cx, session, lock, policy).map(|report| report.destroyed)
+pub(super) fn carry_out(cx: &mut Context, session: &Session, locks: &Locks, policy: &Policy) -> Result<Vec<BeName>> {
+    prune(cx, session, locks, policy).map(|report| report.destroyed)
 }
 
-fn prune(cx: &mut Context, session: &Session, lock: &Lock, policy: &Policy) -> Result<Report> {
-    let inventory = session.inventory()?;
+fn prune(cx: &mut Context, session: &Session, locks: &Locks, policy: &Policy) -> Result<Report> {
+    let read = || {
+        Ok(Inventory {
+            zones: session.zones_seen().into_iter().filter_map(|(_, seen)| seen.ok()).collect(),
+            ..session.inventory()?
+        })
+    };
+    let inventory: Inventory = read()?;
     let mut pruned = ops::prune(&inventory, policy, chrono::Utc::now().timestamp())?;
     let mut report = Report::default();
     report.stay.extend(pruned.stay.into_iter().map(|(be, why)| (be, why.to_string())));
@@ -84,7 +89,7 @@ fn prune(cx: &mut Context, session: &Session, lock: &Lock, policy: &Policy) -> R
     }
     if !pruned.go.is_empty() {
         let plan = planned(session, &inventory, &pruned.go)?;
-        act(cx, session, lock, &plan, pruned.go, &mut report)?;
+        act(cx, session, locks, &plan, pruned.go, &mut report)?;
     }
     let Some(wanted) = policy.keep_free else { return Ok(report) };
     let mut spare = VecDeque::from(pruned.spare);
@@ -106,8 +111,8 @@ fn prune(cx: &mut Context, session: &Session, lock: &Lock, policy: &Policy) -> R
             ));
             return Ok(report);
         };
-        let plan = planned(session, &session.inventory()?, std::slice::from_ref(&next))?;
-        act(cx, session, lock, &plan, vec![next], &mut report)?;
+        let plan = planned(session, &read()?, std::slice::from_ref(&next))?;
+        act(cx, session, locks, &plan, vec![next], &mut report)?;
     }
 }
 
@@ -120,7 +125,7 @@ fn planned(session: &Session, inventory: &Inventory, bes: &[BeName]) -> Result<P
 fn act(
     cx: &mut Context,
     session: &Session,
-    lock: &Lock,
+    locks: &Locks,
     plan: &Plan,
     bes: Vec<BeName>,
     report: &mut Report,
@@ -129,7 +134,7 @@ fn act(
         session.preflight(plan)?;
     } else {
         cx.out.follow(plan);
-        session.run(lock, plan, &mut cx.out)?;
+        session.run(&locks.store, plan, &mut cx.out)?;
     }
     report.steps.extend(plan.steps().map(Step::to_string));
     report.destroyed.extend(bes);

@@ -2,11 +2,11 @@
 
 use super::{Context, args};
 use crate::altroot;
-use crate::domain::{BeName, Inventory, SnapName, Target, ZoneName};
+use crate::domain::{BeName, Inventory, SnapName, Target};
 use crate::error::{Error, Result};
 use crate::loader::Entry;
-use crate::ops;
-use crate::session::Session;
+use crate::ops::{self, Elsewhere};
+use crate::session::{Session, Which};
 use crate::store::snapshot_path;
 
 pub(super) fn run(cx: &mut Context, args: &args::Rollback) -> Result<()> {
@@ -14,20 +14,22 @@ pub(super) fn run(cx: &mut Context, args: &args::Rollback) -> Result<()> {
         return Err(Error::usage(format!("{} is no snapshot", args.snapshot))
             .hint("name one as BE@SNAP; `bootenv list -s` shows them"));
     };
-    let session = cx.session()?;
-    // What belongs to it in zones has to follow.
-    let zones: Vec<_> = match &cx.cli.zone {
-        Some(_) => Vec::new(),
-        None => {
-            let there = |zone: &ZoneName| session.store().enter(zone).is_ok();
-            session.zones()?.into_iter().map(|(zone, _)| zone).filter(there).collect()
-        }
+    let (session, mut locks) = cx.begin_along(Which::All)?;
+    let inventory = Inventory { zones: std::mem::take(&mut locks.along), ..session.inventory_about(Some(&be))? };
+    let mut elsewhere = Elsewhere {
+        be: altroot::mounted_elsewhere(session.store(), &inventory.be(&be)?.path)?,
+        ..Elsewhere::default()
     };
-    let locks = session.begin_with(&zones.iter().collect::<Vec<_>>(), &mut cx.out)?;
-    let inventory = session.inventory_about(Some(&be))?;
-    let elsewhere = altroot::mounted_elsewhere(session.store(), &inventory.be(&be)?.path)?;
+    let (_, snapshot) = inventory.snapshot(&be, &snap)?;
+    for zone in &inventory.zones {
+        if let Some((be, _)) = zone.snapshot_with(snapshot.uuid)
+            && let Some(words) = altroot::mounted_elsewhere(&*session.store().enter(&zone.name)?, &be.path)?
+        {
+            elsewhere.zones.insert(zone.name.clone(), words);
+        }
+    }
     let same_kernel = has_same_kernel(&session, &inventory, &be, &snap)?;
-    let plan = ops::rollback(&inventory, &be, &snap, elsewhere.as_deref(), same_kernel)?;
+    let plan = ops::rollback(&inventory, &be, &snap, &elsewhere, same_kernel)?;
     if !args.yes && !cx.cli.dry_run {
         cx.out.confirm(&format!("Give up what {be} became after {be}@{snap}?"))?;
     }

@@ -1,13 +1,13 @@
 //! `bootenv upgrade`.
 
 use super::{Context, args};
-use crate::domain::BeName;
+use crate::domain::{BeName, Inventory};
 use crate::error::{Doing, Result};
 use crate::ops::{self, Activate, Upgraded};
 use crate::package::{self, Changes};
 use crate::plan::Plan;
 use crate::plan::execute::Observer;
-use crate::session::Session;
+use crate::session::{Session, Which};
 use crate::store::Lock;
 use serde_json::json;
 
@@ -17,16 +17,17 @@ pub(super) fn run(cx: &mut Context, args: &args::Upgrade) -> Result<()> {
         onward: args.onward,
         description: args.made.description(),
         activate: args.made.activation(),
+        zones: args.zones,
         keep_failed: args.keep_failed,
         command: args.command.clone(),
     };
-    let (session, lock) = cx.begin()?;
-    let inventory = session.inventory_about(None)?;
+    let (session, mut locks) = cx.begin_along(if args.no_zones { Which::None } else { Which::Attached })?;
+    let inventory = Inventory { zones: std::mem::take(&mut locks.along), ..session.inventory_about(None)? };
     let upgraded = ops::upgrade(&inventory, &request)?;
     if cx.cli.dry_run {
-        return cx.carry_out(&session, &lock, &upgraded.whole());
+        return cx.carry_out(&session, &locks.store, &upgraded.whole());
     }
-    upgraded.plans().try_for_each(|plan| carry_out(cx, &session, &lock, plan))?;
+    upgraded.plans().try_for_each(|plan| carry_out(cx, &session, &locks.store, plan))?;
     let store = session.store();
     // The new one is there, whatever can be told of it.
     let changes = package::changes(&store.tree(&upgraded.from)?, &store.tree(&upgraded.path)?).unwrap_or_else(|e| {

@@ -1,7 +1,7 @@
 //! Boot environments, snapshots and the inventory they come in.
 
 use super::name::Shown;
-use super::{BeName, SnapName, Target, ZoneName, ZoneView};
+use super::{Along, BeName, SnapName, Target, ZoneView};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ pub struct Facts {
     /// in hand since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub automatic: Option<String>,
-    /// Of a zone BE: the identity of the BE of the host that it belongs to.
+    /// Of a zone BE, or a snapshot of one: the identity of the BE, or snapshot, of the host that it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Uuid>,
     /// Everything else that stands in the file.
@@ -275,8 +275,8 @@ pub struct Inventory {
     pub attention: Vec<String>,
     /// The zone that it is of, if it is not of the host.
     pub zone: Option<ZoneView>,
-    /// The zones that there seem to be, if it is of the host.
-    pub zones: Vec<ZoneName>,
+    /// The zones that the verb takes along, if it is of the host.
+    pub zones: Vec<Along>,
 }
 
 impl Inventory {

@@ -1,6 +1,6 @@
 //! Zones: containers whose roots follow the BE of the host.
 
-use super::{Asked, BeName, BootEnv, FORMAT, ZoneName};
+use super::{Asked, BeName, BootEnv, FORMAT, Inventory, Snapshot, ZoneName};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -93,8 +93,48 @@ impl ZoneView {
     }
 }
 
-/// What is told of a zone BE, with the commands it names told the zone. `zone` itself is told it as an argument.
+/// A zone that a verb of the host takes along.
+#[derive(Debug, Clone)]
+pub struct Along {
+    /// Its name.
+    pub name: ZoneName,
+    /// Whether it follows the BEs of the host: a new one gets a root of this zone.
+    pub attached: bool,
+    /// What it runs with each BE of the host, by identity.
+    pub runs: BTreeMap<Uuid, Asked>,
+    /// What is in it.
+    pub inside: Inventory,
+}
+
+impl Along {
+    /// The zone BE that it runs with the BE of the host of this identity.
+    pub fn due(&self, host: Uuid) -> Option<&BootEnv> {
+        let asked = self.runs.get(&host)?;
+        let named = [&asked.default, &asked.previous].into_iter().flatten();
+        named.filter_map(|name| self.inside.bes.iter().find(|be| be.name.as_str() == name)).next()
+    }
+
+    /// The zone BEs that belong to the BE of the host of this identity.
+    pub fn of(&self, host: Uuid) -> impl Iterator<Item = &BootEnv> {
+        self.inside.bes.iter().filter(move |be| be.facts.parent == Some(host))
+    }
+
+    /// The snapshot of a zone BE that was taken with the snapshot of the host of this identity.
+    pub fn snapshot_with(&self, host: Uuid) -> Option<(&BootEnv, &Snapshot)> {
+        let mut all = self.inside.bes.iter().flat_map(|be| be.snapshots.iter().map(move |snapshot| (be, snapshot)));
+        all.find(|(_, snapshot)| snapshot.facts.parent == Some(host))
+    }
+}
+
+/// What is told of a zone BE, with the commands it names told the zone. `zone` itself is told it as an argument. A zone has entries,
+/// but no menu.
 pub fn told_of(zone: &ZoneName, text: &str) -> String {
+    let words = [
+        ("a menu entry", "an entry"),
+        ("menu entry", "entry"),
+        ("cannot be booted; the loader", "cannot be started; the zone"),
+    ];
+    let text = words.iter().fold(text.to_string(), |text, (host, zone)| text.replace(host, zone));
     let mut parts = text.split("`bootenv ");
     let first = parts.next().unwrap_or_default().to_string();
     parts.fold(first, |told, rest| {
@@ -118,5 +158,6 @@ mod tests {
         );
         assert_eq!(told("`bootenv zone destroy web` goes"), "`bootenv zone destroy web` goes");
         assert_eq!(told("bootenv made it"), "bootenv made it");
+        assert_eq!(told("the menu entry of blue is out of date"), "the entry of blue is out of date");
     }
 }

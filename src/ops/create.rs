@@ -83,22 +83,29 @@ fn snapshot(inventory: &Inventory, request: &Create, be: &BeName, snap: &SnapNam
     describe::check(request.description.as_deref().unwrap_or(""))?;
     let facts = Facts { description: request.description.clone(), ..Facts::default() };
     let path = snapshot_path(be.as_str(), snap.as_str());
-    let clone = Step::Clone { from: source.path.clone(), to: path.clone(), readonly: true };
+    let mut along = super::along::snapshots(inventory, source, snap)?;
+    let alone = along.pairs.is_empty();
+    let clone = along.with(source.path.clone(), path.clone(), true);
     let request = format!("create {be}@{snap}");
-    Ok(match super::told(&path, facts) {
-        Some(facts) => Plan::new(request, facts).adding(clone),
-        None => Plan::new(request, clone),
-    })
+    let mut plan = match super::told(&path, facts) {
+        Some(facts) if alone => Plan::new(request, facts).adding(clone),
+        facts => {
+            let mut plan = Plan::new(request, clone);
+            plan.remove.extend(facts);
+            plan
+        }
+    };
+    plan.remove.extend(along.steps);
+    plan.notes.extend(along.notes);
+    Ok(plan)
 }
 
 fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Result<Plan> {
-    let (from, source, said) = match &request.source {
-        Some(target) => (path_of(inventory, target)?, inventory.be(target.be())?, target.to_string()),
-        None => {
-            let be = default_source(inventory)?;
-            (be.path.clone(), be, be.name.to_string())
-        }
+    let said = match &request.source {
+        Some(target) => target.clone(),
+        None => Target::Be(default_source(inventory)?.name.clone()),
     };
+    let (from, source) = (path_of(inventory, &said)?, inventory.be(said.be())?);
     let name = match name {
         Some(name) => name.clone(),
         None => next_free(inventory, source)?,
@@ -118,7 +125,8 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
     };
     let title = title(&name, request.description.as_deref());
     let entry = Step::Entry { be: name.to_string(), path: path.clone(), read: None, title, fresh: true };
-    let clone = Step::Clone { from, to: path.clone(), readonly: false };
+    let mut along = super::along::roots(inventory, &said, &name)?;
+    let clone = along.with(from, path.clone(), false);
     let facts = super::told(&path, facts);
     let properties = (!request.properties.is_empty())
         .then(|| Step::Properties { path: path.clone(), set: request.properties.clone() });
@@ -132,8 +140,10 @@ fn clone(inventory: &Inventory, request: &Create, name: Option<&BeName>) -> Resu
             plan
         }
     };
-    plan.add.splice(0..0, std::iter::once(clone).chain(properties).chain(facts).chain(share));
-    Ok(plan.noting(format!("{name} is made from {said}")))
+    plan.add.splice(0..0, std::iter::once(clone).chain(properties).chain(facts).chain(share).chain(along.steps));
+    plan.notes.push(format!("{name} is made from {said}"));
+    plan.notes.extend(along.notes);
+    Ok(plan)
 }
 
 /// The BE that a creation copies, or whose snapshot it does.

@@ -1,6 +1,6 @@
 //! `destroy`: BEs and snapshots, gone.
 
-use crate::domain::{BeName, BootEnv, Heir, Inventory, Snapshot, Target};
+use crate::domain::{BeName, BootEnv, Heir, Inventory, Snapshot, Target, ZoneName};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::snapshot_path;
@@ -20,6 +20,8 @@ pub struct Destroy {
     pub mounted_elsewhere: HashMap<BeName, String>,
     /// Who keeps what of BEs.
     pub heirs: HashMap<BeName, Vec<Heir>>,
+    /// The same two of what goes along in zones.
+    pub zones: HashMap<ZoneName, Destroy>,
 }
 
 /// Plans a destruction. Mounted BEs have been unmounted before, or are refused.
@@ -50,6 +52,7 @@ pub fn destroy(inventory: &Inventory, request: &Destroy) -> Result<Plan> {
     let mut plan = Plan::new(format!("destroy {}", names.join(" ")), commit);
     plan.remove.extend(steps);
     plan.notes = notes;
+    super::along::go_along(&mut plan, inventory, request)?;
     Ok(plan)
 }
 
@@ -63,7 +66,7 @@ pub(super) fn everything(inventory: &Inventory) -> Result<Vec<Step>> {
 }
 
 /// The BEs that go, each after those that came from it: so nothing has to be handed over that goes too.
-fn chosen<'i>(inventory: &'i Inventory, request: &Destroy) -> Result<Vec<&'i BootEnv>> {
+pub(super) fn chosen<'i>(inventory: &'i Inventory, request: &Destroy) -> Result<Vec<&'i BootEnv>> {
     let mut bes: Vec<&BootEnv> = Vec::new();
     for target in &request.targets {
         if let Target::Be(name) = target {
@@ -84,12 +87,12 @@ fn chosen<'i>(inventory: &'i Inventory, request: &Destroy) -> Result<Vec<&'i Boo
 }
 
 /// A destruction as it is put together.
-struct Destruction<'i> {
-    inventory: &'i Inventory,
-    request: &'i Destroy,
-    bes: Vec<&'i BootEnv>,
+pub(super) struct Destruction<'i> {
+    pub inventory: &'i Inventory,
+    pub request: &'i Destroy,
+    pub bes: Vec<&'i BootEnv>,
     /// Snapshots that have their step.
-    gone: Vec<Uuid>,
+    pub gone: Vec<Uuid>,
 }
 
 impl<'i> Destruction<'i> {
@@ -163,13 +166,13 @@ impl<'i> Destruction<'i> {
     }
 
     /// The snapshots of a BE that nobody takes over.
-    fn lost(&self, be: &'i BootEnv) -> Vec<&'i Snapshot> {
+    pub fn lost(&self, be: &'i BootEnv) -> Vec<&'i Snapshot> {
         let kept = |s: &&Snapshot| self.heirs(be).iter().any(|heir| heir.snapshot.as_deref() == Some(s.name.as_str()));
         be.snapshots.iter().filter(|s| !kept(s)).collect()
     }
 
     /// The steps that destroy a BE whose menu entry is gone.
-    fn be(&mut self, be: &'i BootEnv) -> Result<Vec<Step>> {
+    pub fn be(&mut self, be: &'i BootEnv) -> Result<Vec<Step>> {
         let mut steps = Vec::new();
         for snapshot in self.lost(be) {
             steps.extend(self.snapshot(be, snapshot, &[])?);
@@ -198,7 +201,7 @@ impl<'i> Destruction<'i> {
     /// The steps that destroy a snapshot, the committing one first. What is known of it goes too, even if it cannot be read.
     /// Refused if a BE that stays came from it, other than those in `except`: after a rollback a BE comes from its own
     /// snapshot, and can do without it.
-    fn snapshot(&mut self, be: &BootEnv, snapshot: &Snapshot, except: &[&BeName]) -> Result<Vec<Step>> {
+    pub fn snapshot(&mut self, be: &BootEnv, snapshot: &Snapshot, except: &[&BeName]) -> Result<Vec<Step>> {
         if self.gone.contains(&snapshot.uuid) {
             return Ok(Vec::new());
         }

@@ -1,6 +1,7 @@
 //! What each request means: an inventory and a request become a plan, or a refusal. Pure: nothing here reads or writes.
 
 mod activate;
+mod along;
 mod automatic;
 mod check;
 mod create;
@@ -15,6 +16,7 @@ mod upgrade;
 mod zone;
 
 pub use activate::{Clear, activate, clear_once, not_bootable};
+pub use along::going;
 pub use automatic::{Transaction, automatic};
 pub use check::{Problems, repair};
 pub use create::{Activate, Create, create, source_of};
@@ -24,7 +26,7 @@ pub use init::{Init, Origin, init};
 pub use pin::{claim, pin};
 pub use prune::{Pruned, prune};
 pub use rename::rename;
-pub use rollback::rollback;
+pub use rollback::{Elsewhere, rollback};
 pub use upgrade::{Upgrade, Upgraded, upgrade};
 pub use zone::{CreateZone, ZoneOrigin, attach, create_zone, destroy_zone};
 

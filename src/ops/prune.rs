@@ -58,6 +58,7 @@ fn stays(inventory: &Inventory, be: &BootEnv) -> Option<&'static str> {
         (inventory.is_once(&be.name), "it is active for the next boot"),
         (be.mounted(), "it is mounted"),
         (!be.snapshots.is_empty(), "it has snapshots"),
+        (super::along::has_snapshots(inventory, be), "what zones run with it has snapshots"),
     ]
     .into_iter()
     .find_map(|(so, why)| so.then_some(why))

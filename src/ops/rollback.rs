@@ -1,19 +1,29 @@
 //! `rollback`: a BE becomes again what a snapshot of it was.
 
 use super::entry;
-use crate::domain::{BeName, Inventory, Sight, SnapName};
+use crate::domain::{BeName, Inventory, Sight, SnapName, ZoneName};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::{be_path, snapshot_path};
+use std::collections::HashMap;
+
+/// Where in other mount namespaces that is mounted which would be rolled back, in words.
+#[derive(Debug, Clone, Default)]
+pub struct Elsewhere {
+    /// The BE.
+    pub be: Option<String>,
+    /// The zone BEs that go back with it.
+    pub zones: HashMap<ZoneName, String>,
+}
 
 /// Plans a rollback. What the running BE is made of never changes under it: that is refused.
-/// `elsewhere` says where it is mounted in other mount namespaces, `same_kernel` whether its menu entry has the kernel that
+/// `same_kernel` says whether its menu entry has the kernel that
 /// is in the snapshot.
 pub fn rollback(
     inventory: &Inventory,
     be: &BeName,
     snap: &SnapName,
-    elsewhere: Option<&str>,
+    elsewhere: &Elsewhere,
     same_kernel: bool,
 ) -> Result<Plan> {
     let (be, snapshot) = inventory.snapshot(be, snap)?;
@@ -26,7 +36,7 @@ pub fn rollback(
         return Err(Error::busy(format!("{name} is mounted at {}", at.display()))
             .hint(format!("`bootenv unmount {name}` first")));
     }
-    if let Some(at) = elsewhere {
+    if let Some(at) = &elsewhere.be {
         return Err(super::in_other_namespace(name, at));
     }
     let later: Vec<String> =
@@ -76,11 +86,7 @@ pub fn rollback(
         });
     }
     // What belonged to the old one belongs to what it is now.
-    plan.remove.extend(inventory.zones.iter().map(|zone| Step::Inherit {
-        zone: zone.clone(),
-        was: be.uuid,
-        owner: be.path.clone(),
-    }));
+    super::along::roll_back(&mut plan, inventory, be, snapshot, &elsewhere.zones)?;
     Ok(plan
         .removing(entry(inventory, be))
         .removing(Step::Destroy { path: waiting, identity: be.uuid, heirs: Vec::new() })

@@ -5,6 +5,7 @@ use super::create::{Activate, Create, create};
 use crate::domain::{BeName, Inventory, Target};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
+use crate::store::be_path;
 use std::ffi::OsString;
 
 /// What is to be done.
@@ -18,6 +19,8 @@ pub struct Upgrade {
     pub description: Option<String>,
     /// Whether the new BE is activated.
     pub activate: Activate,
+    /// Whether the command is run in the new root of each attached zone too.
+    pub zones: bool,
     /// Whether the new BE is kept even if the command fails.
     pub keep_failed: bool,
     /// The command and its arguments.
@@ -65,20 +68,25 @@ pub fn upgrade(inventory: &Inventory, request: &Upgrade) -> Result<Upgraded> {
         ..Create::default()
     };
     let mut plan = create(inventory, &creation)?;
-    let clone = plan.steps().find_map(|step| match step {
-        Step::Clone { from, to, .. } => Some((from.clone(), to.clone())),
-        _ => None,
-    });
+    let clone = plan.steps().find_map(|step| step.clones().next()).map(|(from, to)| (from.to_string(), to.to_string()));
     let entry = plan.steps().find(|step| matches!(step, Step::Entry { .. })).cloned();
     let (Some((from, path)), Some(Step::Entry { be, title, .. })) = (clone, entry) else {
         return Err(Error::failed("a creation that makes nothing to boot"));
     };
     let name = BeName::parse(&be)?;
     let command = request.command.clone();
-    let inside = [
-        Step::Run { be: be.clone(), path: path.clone(), command },
-        Step::Examine { be: be.clone(), path: path.clone() },
-    ];
+    let in_one = |be: &str, path: &str| {
+        [
+            Step::Run { be: be.to_string(), path: path.to_string(), command: command.clone() },
+            Step::Examine { be: be.to_string(), path: path.to_string() },
+        ]
+    };
+    let mut inside = Vec::from(in_one(&be, &path));
+    for step in plan.steps().filter(|_| request.zones) {
+        if let Step::Assign { zone, be, .. } = step {
+            inside.extend(in_one(be, &be_path(be)).map(|step| step.within(zone)));
+        }
+    }
     let request_text = format!("upgrade {be}");
     let (first, plan) = if request.keep_failed {
         let renewed = Step::Entry { be, path: path.clone(), read: None, title, fresh: false };

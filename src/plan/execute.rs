@@ -1,6 +1,6 @@
 //! The only runner of plans.
 
-use super::{Plan, Step, inside, journal, reserve};
+use super::{Plan, Step, inside, journal, reserve, together};
 use crate::altroot;
 use crate::domain::{Asked, BeName};
 use crate::error::{Error, Kind, Result};
@@ -63,7 +63,7 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
         apply(world, plan, step, &expected, observer)?;
         observer.after(step);
         // A clone takes everything along to the disk, and nothing boots from facts.
-        durable = matches!(step, Step::Clone { .. }) || (durable && matches!(step, Step::Facts { .. }));
+        durable = step.clones().next().is_some() || (durable && matches!(step, Step::Facts { .. }));
         Ok(())
     });
     if let Err(mut error) = result {
@@ -94,8 +94,9 @@ pub fn execute(world: &World<'_>, plan: &Plan, observer: &mut dyn Observer) -> R
 
 /// Whether a plan only takes away, so that it may use up what is kept for a full filesystem.
 fn frees_space(plan: &Plan) -> bool {
-    let takes =
-        |step: &Step| matches!(step, Step::Clone { .. } | Step::Import { .. } | Step::Copy { .. } | Step::Share { .. });
+    let takes = |step: &Step| {
+        step.clones().next().is_some() || matches!(step, Step::Import { .. } | Step::Copy { .. } | Step::Share { .. })
+    };
     let steps: Vec<&Step> = plan.steps().map(Step::inner).collect();
     steps.iter().any(|s| matches!(s, Step::Destroy { .. })) && !steps.into_iter().any(takes)
 }
@@ -111,6 +112,7 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<Vec<Entry>> {
     }
     let gone: Vec<&str> = plan.steps().filter_map(Step::destroys).collect();
     store.may_destroy(&gone)?;
+    plan.steps().flat_map(Step::clones).try_for_each(|(_, to)| nothing_at(store, to))?;
     inside::preflight(world, plan)?;
     for step in plan.steps() {
         match step {
@@ -126,16 +128,20 @@ pub fn preflight(world: &World<'_>, plan: &Plan) -> Result<Vec<Entry>> {
                 _ => {}
             },
             Step::Ask { to, .. } => world.loader.may_ask(to)?,
-            Step::Clone { to, .. } | Step::Import { to, .. } | Step::Copy { to, .. } | Step::Rename { to, .. }
-                if store.taken(to)? =>
-            {
-                return Err(Error::refused(format!("something that is no boot environment stands at {to}"))
-                    .hint("move it away, or choose another name"));
-            }
+            Step::Import { to, .. } | Step::Copy { to, .. } | Step::Rename { to, .. } => nothing_at(store, to)?,
             _ => {}
         }
     }
     Ok(expected)
+}
+
+/// Refuses a path that something has taken.
+fn nothing_at(store: &dyn Store, path: &str) -> Result<()> {
+    match store.taken(path)? {
+        true => Err(Error::refused(format!("something that is no boot environment stands at {path}"))
+            .hint("move it away, or choose another name")),
+        false => Ok(()),
+    }
 }
 
 /// The menu entries that a plan puts, as far as it can be seen now what they will hold: what is copied in from elsewhere
@@ -165,7 +171,11 @@ fn entries_to_come(world: &World<'_>, plan: &Plan) -> Result<Vec<Entry>> {
 /// Where that lies now which will lie at `path` when the plan has run.
 fn now_at(plan: &Plan, path: &str) -> String {
     plan.steps().collect::<Vec<_>>().into_iter().rev().fold(path.to_string(), |at, step| match step {
-        Step::Clone { from, to, .. } | Step::Rename { from, to } if *to == at => from.clone(),
+        Step::Rename { from, to } if *to == at => from.clone(),
+        Step::Clone { .. } | Step::CloneTogether { .. } => {
+            let from = step.clones().find(|(_, to)| *to == at).map(|(from, _)| from.to_string());
+            from.unwrap_or(at)
+        }
         Step::Exchange { place, with, .. } if *place == at => with.clone(),
         _ => at,
     })
@@ -247,6 +257,7 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, expected: &[Entry], observ
             copy::contents(&from.proc_path(), &into.proc_path(), "copy the root tree", observer)
         }
         Step::Clone { from, to, readonly } => store.clone_to(from, to, *readonly, &plan.facts_for(to)),
+        Step::CloneTogether { clones, readonly } => together::clone(world, plan, clones, *readonly),
         Step::Properties { path, set } => {
             set.iter().try_for_each(|(name, value)| store.set_property(path, name, value))
         }
@@ -304,7 +315,11 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, expected: &[Entry], observ
             None if store.identity(to)?.is_some() => Ok(()),
             _ => store.rename(from, to),
         },
-        Step::Exchange { place, with, .. } => store.exchange(place, with),
+        Step::Exchange { place, with, was } => {
+            // Where it does not commit, it may have been done already, or half of it.
+            store.settle_exchange(place, with, *was)?;
+            if store.identity(place)? == Some(*was) { store.exchange(place, with) } else { Ok(()) }
+        }
         Step::Destroy { path, identity, .. } => match store.identity(path)? == Some(*identity) {
             true => store.destroy(path),
             false => Ok(()),
@@ -315,6 +330,8 @@ fn apply(world: &World<'_>, plan: &Plan, step: &Step, expected: &[Entry], observ
         Step::Zone { zone, to, .. } => zone::set(*store, zone, to.as_ref()),
         Step::Assign { zone, be, owner, .. } => inside::assign(world, zone, be, owner),
         Step::Inherit { zone, was, owner } => inside::inherit(world, zone, *was, owner),
+        Step::Belong { zone, path, owner } => inside::belong_with(world, zone, path, owner),
+        Step::Release { zone, was } => inside::release(world, zone, *was),
         Step::In { zone, what } => {
             let act = |inner: &World<'_>, _: &_| apply(inner, &plan.within(zone), what, &[], observer);
             match **what {
@@ -354,8 +371,11 @@ pub(super) fn note_due(world: &World<'_>, asked: &Asked, observer: &mut dyn Obse
 /// The menu entry of a new BE that its plan does nothing to but clone it: what its source has, if that had the same before. Looking
 /// there saves a mount where the source is mounted already.
 fn of_untouched_clone(world: &World<'_>, plan: &Plan, path: &str, expected: &[Entry]) -> Result<Option<Entry>> {
-    let [Step::Clone { from, to, .. }, rest @ ..] = &plan.add[..] else { return Ok(None) };
-    let touches = |step: &Step| !matches!(step, Step::Properties { .. } | Step::Facts { .. } | Step::Entry { .. });
+    let [first, rest @ ..] = &plan.add[..] else { return Ok(None) };
+    let Some((from, to)) = first.clones().next() else { return Ok(None) };
+    let touches = |step: &Step| {
+        step.zone().is_none() && !matches!(step, Step::Properties { .. } | Step::Facts { .. } | Step::Entry { .. })
+    };
     let Some(before) = expected.iter().find(|entry| entry.path == path && path == to) else { return Ok(None) };
     if rest.iter().any(touches) {
         return Ok(None);
@@ -410,13 +430,13 @@ fn undo(world: &World<'_>, step: &Step) -> Result<()> {
         Step::Zone { zone, was, .. } => zone::set(*store, zone, was.as_ref()),
         Step::Assign { zone, be, owner, was } => inside::take_back(world, zone, be, owner, *was),
         Step::In { zone, what } => inside::within_if_there(world, zone, |inner, _| undo(inner, what)).map(drop),
-        Step::Clone { from, to, .. } => {
+        Step::Clone { .. } | Step::CloneTogether { .. } => step.clones().try_for_each(|(from, to)| {
             // The plan had made sure that nothing was there: what was not cloned came from someone else meanwhile.
             if store.identity(to)?.is_some() && store.parent(to)? == store.identity(from)? {
                 unmake(*store, to)?;
             }
             store.clear_clone(from, to)
-        }
+        }),
         Step::Entry { be, path, fresh: true, .. } => loader.remove(be, path),
         Step::Share { .. } => shared::clear_arrivals(*store),
         Step::EntryBeside { be, path, title, .. } => {
@@ -470,7 +490,12 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
             Some(_) => store.facts(path)?.description == to.description,
             None => false,
         },
-        Step::Clone { to, readonly, .. } => store.identity(to)?.is_some() && (!readonly || store.is_readonly(to)?),
+        Step::Clone { readonly, .. } | Step::CloneTogether { readonly, .. } => {
+            let mut whole = step.clones();
+            whole.try_fold(true, |whole, (_, to)| {
+                Ok::<_, Error>(whole && store.identity(to)?.is_some() && (!readonly || store.is_readonly(to)?))
+            })?
+        }
         Step::Rename { from, to } => store.identity(from)?.is_none() && store.identity(to)?.is_some(),
         Step::Exchange { place, was, .. } => store.identity(place)?.is_some_and(|now| now != *was),
         Step::Forget { be } => !store.adopted()?.contains_key(be),
@@ -492,6 +517,8 @@ pub(super) fn reached(world: &World<'_>, step: &Step) -> Result<bool> {
         Step::Loader
         | Step::MakeZone { .. }
         | Step::Inherit { .. }
+        | Step::Belong { .. }
+        | Step::Release { .. }
         | Step::Import { .. }
         | Step::Copy { .. }
         | Step::Properties { .. }

@@ -86,6 +86,21 @@ pub(super) fn inherit(world: &World<'_>, zone: &ZoneName, was: Uuid, owner: &str
     done.map(drop)
 }
 
+/// Lets the snapshot at `path` of a zone belong to that of the host at `owner`.
+pub(super) fn belong_with(world: &World<'_>, zone: &ZoneName, path: &str, owner: &str) -> Result<()> {
+    let Some(parent) = world.store.identity(owner)? else { return Ok(()) };
+    let done = within_if_there(world, zone, |inner, _| match inner.store.identity(path)? {
+        Some(_) => inner.store.set_facts(path, &Facts { parent: Some(parent), ..inner.store.facts(path)? }),
+        None => Ok(()),
+    });
+    done.map(drop)
+}
+
+/// Forgets what a zone runs with a BE of the host that is gone.
+pub(super) fn release(world: &World<'_>, zone: &ZoneName, was: Uuid) -> Result<()> {
+    within_if_there(world, zone, |_, record| record.forget(was)).map(drop)
+}
+
 /// Whether a zone BE is what runs when the BE of the host at `owner` does.
 pub(super) fn is_assigned(world: &World<'_>, zone: &ZoneName, be: &str, owner: &str) -> Result<bool> {
     let Some(owner) = world.store.identity(owner)? else { return Ok(false) };

@@ -10,8 +10,9 @@ pub mod journal;
 pub mod recover;
 mod reserve;
 mod step;
+mod together;
 
-pub use step::{MenuLine, Step, in_words};
+pub use step::{MenuLine, Pair, Step, in_words};
 
 use crate::domain::{Facts, ZoneName};
 use serde::{Deserialize, Serialize};
@@ -121,7 +122,7 @@ impl Plan {
 
     /// Whether its first step is a clone, with which everything that was written before is durable.
     pub fn begins_with_a_clone(&self) -> bool {
-        matches!(self.steps().next(), Some(Step::Clone { .. }))
+        self.steps().next().is_some_and(|step| step.clones().next().is_some())
     }
 
     /// Every step in the order it runs.

@@ -1,6 +1,7 @@
 //! One change, as data: what can be shown, journalled, done, undone and recognised as done.
 
 use crate::domain::{Asked, Facts, Heir, Zone, ZoneName};
+use crate::store::zone_path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -42,6 +43,13 @@ pub enum Step {
         /// What it becomes.
         to: String,
         /// True for a snapshot.
+        readonly: bool,
+    },
+    /// Clone a BE or a snapshot of the host and what zones run with it, as all of it is at one instant.
+    CloneTogether {
+        /// What is cloned, that of the host first; paths are from the top of the store.
+        clones: Vec<Pair>,
+        /// True for snapshots.
         readonly: bool,
     },
     /// Set dataset properties of a new BE.
@@ -228,6 +236,22 @@ pub enum Step {
         /// Where it lies.
         owner: String,
     },
+    /// Let a snapshot of a zone BE belong to a snapshot of the host, with which it goes.
+    Belong {
+        /// The zone.
+        zone: ZoneName,
+        /// The snapshot; its path is from the zone's place.
+        path: String,
+        /// Where the snapshot of the host lies.
+        owner: String,
+    },
+    /// Forget what a zone runs with a BE of the host that is gone.
+    Release {
+        /// The zone.
+        zone: ZoneName,
+        /// What its identity was.
+        was: Uuid,
+    },
     /// Do something in what a zone has of the store.
     In {
         /// The zone.
@@ -235,6 +259,18 @@ pub enum Step {
         /// What; its paths are from the zone's place.
         what: Box<Step>,
     },
+}
+
+/// One of the clones that are made together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pair {
+    /// What is cloned.
+    pub from: String,
+    /// What it becomes.
+    pub to: String,
+    /// The zone whose that is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<ZoneName>,
 }
 
 /// An entry of a menu that is made anew.
@@ -257,6 +293,22 @@ impl Step {
         }
     }
 
+    /// The same, from the top of the store, be it in a zone or not.
+    pub fn destroys_from_top(&self) -> Option<String> {
+        let path = self.inner().destroys()?;
+        Some(self.zone().map_or(path.to_string(), |zone| format!("{}/{path}", zone_path(zone))))
+    }
+
+    /// What it clones, from where to where.
+    pub fn clones(&self) -> impl Iterator<Item = (&str, &str)> {
+        let (one, together): (_, &[Pair]) = match self {
+            Step::Clone { from, to, .. } => (Some((from.as_str(), to.as_str())), &[]),
+            Step::CloneTogether { clones, .. } => (None, clones),
+            _ => (None, &[]),
+        };
+        one.into_iter().chain(together.iter().map(|pair| (pair.from.as_str(), pair.to.as_str())))
+    }
+
     /// What is really done, be it in a zone or not.
     pub fn inner(&self) -> &Step {
         match self {
@@ -273,6 +325,8 @@ impl Step {
             | Step::Zone { zone, .. }
             | Step::Assign { zone, .. }
             | Step::Inherit { zone, .. }
+            | Step::Belong { zone, .. }
+            | Step::Release { zone, .. }
             | Step::In { zone, .. } => Some(zone),
             _ => None,
         }
@@ -319,6 +373,12 @@ impl fmt::Display for Step {
             Step::Import { from, to } => write!(f, "copy {} to {to}", from.display()),
             Step::Clone { from, to, readonly: false, .. } => write!(f, "clone {} to {to}", top(from)),
             Step::Clone { from, to, readonly: true, .. } => write!(f, "snapshot {} as {to}", top(from)),
+            Step::CloneTogether { clones, readonly } => {
+                let verb = if *readonly { ("snapshot", "as") } else { ("clone", "to") };
+                let all: Vec<String> =
+                    clones.iter().map(|pair| format!("{} {} {}", top(&pair.from), verb.1, pair.to)).collect();
+                write!(f, "{} at one instant {}", verb.0, all.join(", "))
+            }
             Step::Properties { path, set } => {
                 let words: Vec<String> = set.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 write!(f, "set {} of {path}", words.join(", "))
@@ -407,7 +467,15 @@ impl fmt::Display for Step {
             },
             Step::Assign { zone, be, owner, .. } => write!(f, "let {be} be what {zone} runs when {owner} does"),
             Step::Inherit { zone, owner, .. } => write!(f, "let what {zone} runs with {owner} go on to be that"),
-            Step::In { zone, what } => write!(f, "in the zone {zone}: {what}"),
+            Step::Belong { zone, path, owner } => write!(f, "let {path} of the zone {zone} go with {owner}"),
+            Step::Release { zone, .. } => write!(f, "forget what {zone} runs with what is gone"),
+            Step::In { zone, what } => {
+                write!(
+                    f,
+                    "in the zone {zone}: {}",
+                    what.to_string().replace("a menu entry", "an entry").replace("menu entry", "entry")
+                )
+            }
         }
     }
 }

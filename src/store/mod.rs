@@ -206,6 +206,18 @@ pub trait Store {
     /// nothing any more.
     fn clone_to(&self, from: &str, to: &str, readonly: bool, facts: &Facts) -> Result<()>;
 
+    /// Clones several of these together, or takes snapshots of them: each as `clone_to` does. `facts` are those of the first.
+    fn clone_together(&self, clones: &[(&str, &str)], readonly: bool, facts: &Facts) -> Result<()> {
+        let none = Facts::default();
+        let mut facts = std::iter::once(facts).chain(std::iter::repeat(&none));
+        clones.iter().try_for_each(|(from, to)| self.clone_to(from, to, readonly, facts.next().unwrap_or(&none)))
+    }
+
+    /// Whether what is cloned together is so at one instant, whatever is written meanwhile.
+    fn clones_at_one_instant(&self) -> bool {
+        false
+    }
+
     /// Takes away what a clone to `to` that was cut off or undone has left elsewhere.
     fn clear_clone(&self, _from: &str, _to: &str) -> Result<()> {
         Ok(())

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod confine;
 pub mod copy;
 pub mod efivar;
+pub mod freeze;
 pub mod keeper;
 pub mod loopdev;
 pub mod mount;

@@ -32,6 +32,9 @@ pub struct Brand {
     pub init: Vec<String>,
     /// What is there while a container runs.
     pub running: String,
+    /// Where its control group may be (cgroup v2), whose processes stand still while it is cloned: the first of these that is there.
+    #[serde(default)]
+    pub cgroup: Vec<String>,
 }
 
 impl Brand {
@@ -86,6 +89,14 @@ impl Brand {
     /// Whether this zone runs.
     pub fn runs(&self, zone: &ZoneName) -> bool {
         Path::new(&self.running.replace("{zone}", zone.as_str())).exists()
+    }
+
+    /// The control group of this zone, if it is there.
+    pub fn group_of(&self, zone: &ZoneName) -> Option<PathBuf> {
+        // As systemd names units.
+        let escaped = zone.as_str().replace('-', "\\x2d");
+        let places = self.cgroup.iter().map(|place| place.replace("{escaped}", &escaped));
+        places.map(|place| PathBuf::from(place.replace("{zone}", zone.as_str()))).find(|place| place.is_dir())
     }
 
     /// Whether something is in a root that can be started.

@@ -119,10 +119,17 @@ fn prepare(lab: &Lab, case: &Case) {
     }
 }
 
-/// Arguments in which `ROOT` stands for the small root.
+/// Arguments in which `ROOT` stands for the small root of a container.
 pub fn with_root(args: &'static [&'static str]) -> Vec<&'static str> {
-    static KEPT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    let root = || KEPT.get_or_init(|| lab::root::kept().into_os_string().into_string().unwrap()).as_str();
+    static KEPT: std::sync::OnceLock<(tempfile::TempDir, String)> = std::sync::OnceLock::new();
+    let make = || {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let root = dir.path().join("root");
+        lab::root::small(&root);
+        sh(&format!("cd '{}'; {}", root.display(), lab::zone::STARTS));
+        (dir, root.into_os_string().into_string().unwrap())
+    };
+    let root = || KEPT.get_or_init(make).1.as_str();
     args.iter().map(|arg| if *arg == "ROOT" { root() } else { *arg }).collect()
 }
 

@@ -84,16 +84,22 @@ mod zone {
     use super::*;
 
     const MADE: &[&str] = &["zone", "create", "--from", "ROOT", "web"];
+    const ANOTHER: &[&str] = &["zone", "create", "--from", "ROOT", "db"];
 
     cases! {
         Loader::SystemdBoot, None;
         zone_create: prepare &[], script "", verb &["zone", "create", "-d", "text", "--from", "ROOT", "web"];
-        zone_clone: prepare &[MADE], script "mkdir zones/web/ROOT/default/usr/sbin; echo > zones/web/ROOT/default/usr/sbin/init", verb &["zone", "create", "--clone", "web", "db"];
+        zone_clone: prepare &[MADE], script "", verb &["zone", "create", "--clone", "web", "db"];
         zone_detach: prepare &[MADE], script "", verb &["zone", "detach", "web"];
         zone_destroy: prepare &[MADE, &["--zone", "web", "create", "-d", "x", "a"], &["--zone", "web", "create", "a@one"], &["--zone", "web", "create", "-e", "a@one", "b"]], script "", verb &["zone", "destroy", "web"];
-        create_in_a_zone: prepare &[MADE], script "mkdir zones/web/ROOT/default/usr/sbin; echo > zones/web/ROOT/default/usr/sbin/init", verb &["--zone", "web", "create", "-a", "-d", "text", "blue"];
+        create_in_a_zone: prepare &[MADE], script "", verb &["--zone", "web", "create", "-a", "-d", "text", "blue"];
         rename_in_a_zone: prepare &[MADE, &["--zone", "web", "create", "a"], &["--zone", "web", "create", "a@one"]], script "", verb &["--zone", "web", "rename", "default", "blue"];
         rollback_of_what_zone_bes_belong_to: prepare &[MADE, &["create", "blue"], &["create", "blue@one"], &["activate", "blue"], &["--zone", "web", "create", "-e", "default", "x"], &["activate", "default"]], script "echo two > ROOT/blue/marker", verb &["rollback", "blue@one"];
+        create_with_two_zones: prepare &[MADE, ANOTHER, &["--zone", "web", "create", "blue"]], script "echo web > zones/web/ROOT/default/marker", verb &["create", "-a", "-d", "text", "blue"];
+        snapshot_with_two_zones: prepare &[MADE, ANOTHER, &["--zone", "web", "create", "default@one"]], script "", verb &["create", "-d", "text", "default@one"];
+        create_from_a_snapshot_with_two_zones: prepare &[MADE, ANOTHER, &["create", "default@one"]], script "echo two > zones/web/ROOT/default/marker", verb &["create", "-e", "default@one", "blue"];
+        destroy_with_two_zones: prepare &[MADE, ANOTHER, &["create", "blue"], &["create", "blue@one"], &["--zone", "web", "create", "-e", "blue", "kept"], &["--zone", "db", "pin", "blue"]], script "", verb &["destroy", "-s", "blue"];
+        rollback_with_two_zones: prepare &[MADE, ANOTHER, &["create", "blue"], &["create", "blue@one"]], script "echo two > ROOT/blue/marker; for zone in db web; do echo two > zones/$zone/ROOT/blue/marker; done", verb &["rollback", "blue@one"];
         rollback_in_a_zone: prepare &[MADE, &["--zone", "web", "create", "default@one"]], script "echo two > zones/web/ROOT/default/marker", verb &["--zone", "web", "rollback", "default@one"];
     }
 }

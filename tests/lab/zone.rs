@@ -1,12 +1,40 @@
 //! Zones of a laboratory's store.
 
-use super::{Lab, Print, Ran};
+use super::{Lab, Print, Ran, try_sh};
 use std::path::{Path, PathBuf};
 
 /// What makes a container of the small root: something to start.
 pub const STARTS: &str = "mkdir -p usr/sbin; echo init > usr/sbin/init; rm -r boot/*";
 
+/// A lock of a store that somebody else holds until this is dropped.
+pub struct Held {
+    holder: std::process::Child,
+    home: PathBuf,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.holder.kill().unwrap();
+        self.holder.wait().unwrap();
+        // On a pool it was mounted beside.
+        try_sh(&format!("umount '{}'", self.home.display()));
+    }
+}
+
 impl Lab {
+    /// Holds a lock, by its path in the tool's own directory.
+    pub fn hold(&self, lock: &str) -> Held {
+        let home = self.home_beside();
+        let script = format!("exec 9>>'{}'; flock -n 9 && echo held && exec sleep 60", home.join(lock).display());
+        let mut holder = std::process::Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--", "bash", "-c", &script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0; 5]).unwrap();
+        Held { holder, home }
+    }
+
     /// A laboratory with a zone `web`, made of the small root.
     pub fn with_zone() -> Lab {
         let lab = Lab::new();

@@ -56,3 +56,38 @@ fn a_zone_is_upgraded_whole_or_not_at_all() {
     assert_eq!(lab.names(), ["default", "blue"]);
     assert_eq!(lab.in_zone("web", &["check"]).ok().stdout, "nothing is wrong\n");
 }
+
+#[test]
+fn the_host_is_upgraded_with_its_zones_or_not_at_all() {
+    let Some(lab) = with_zone() else { return };
+    let tar = recipe::made_by("build-root.sh", "packages").unwrap();
+    lab.zone("db", &tar).ok();
+    let upgrade = |name: &str, more: &[&str], script: &str| {
+        lab.bootenv(&[&["upgrade", "-n", name], more, &["--", "sh", "-c", script]].concat())
+    };
+    upgrade("two", &["-a", "--zones"], "echo $PWD > /root/trace; echo x > /var/log/new").ok();
+    for root in ["ROOT/two", "zones/db/ROOT/two", "zones/web/ROOT/two"] {
+        assert!(lab.top().join(root).join("root/trace").exists(), "{root}");
+    }
+    for zone in ["db", "web"] {
+        assert_eq!(lab.zone_told(zone)["active"], "two");
+        assert_eq!(lab.in_zone(zone, &["pending", "two"]).ok().stdout, "/var/shared/log/new\n");
+        assert!(!lab.zone_files(zone, "SHARED/log/new").exists());
+    }
+    upgrade("three", &[], "touch /root/of-the-host").ok();
+    assert!(lab.files("three").join("root/of-the-host").exists());
+    assert!(!lab.zone_files("web", "ROOT/three/root/of-the-host").exists());
+    assert!(lab.zone_files("web", "ROOT/three/root/trace").exists(), "made from what was due");
+    // It fails in the last of them.
+    std::fs::write(lab.zone_files("web", "ROOT/two/root/poisoned"), "").unwrap();
+    upgrade("bad", &["--zones"], "test ! -e /root/poisoned").fails(1, &["ended with exit status 1"]);
+    for root in ["ROOT/bad", "zones/db/ROOT/bad", "zones/web/ROOT/bad"] {
+        assert!(!lab.top().join(root).exists(), "{root}");
+    }
+    for zone in ["db", "web"] {
+        assert_eq!(lab.zone_told(zone)["boot_environments"], 3);
+        assert_eq!(lab.in_zone(zone, &["check"]).ok().stdout, "nothing is wrong\n");
+    }
+    assert_eq!(lab.names(), ["default", "blue", "two", "three"]);
+    assert_eq!(lab.bootenv(&["check"]).ok().stdout, "nothing is wrong\n");
+}

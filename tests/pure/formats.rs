@@ -2,7 +2,7 @@
 
 use crate::rig::{described, id};
 use bootenv::domain::{Asked, Facts, Heir, Zone, ZoneName};
-use bootenv::plan::{MenuLine, Plan, Step, journal};
+use bootenv::plan::{MenuLine, Pair, Plan, Step, journal};
 use bootenv::sys::tree::Tree;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -68,6 +68,15 @@ fn every_step() -> Vec<Step> {
         Step::Zone { zone: web(), to: None, was: Some(Zone::new("nspawn", true)) },
         Step::Assign { zone: web(), be: be(), owner: "ROOT/default".into(), was: Some(id(4)) },
         Step::Inherit { zone: web(), was: id(2), owner: path() },
+        Step::CloneTogether {
+            clones: vec![
+                Pair { from: "ROOT/default".into(), to: path(), zone: None },
+                Pair { from: "zones/web/ROOT/default".into(), to: "zones/web/ROOT/blue".into(), zone: Some(web()) },
+            ],
+            readonly: false,
+        },
+        Step::Belong { zone: web(), path: "ROOT/default@one".into(), owner: "ROOT/default@one".into() },
+        Step::Release { zone: web(), was: id(2) },
         Step::Destroy { path: path(), identity: id(2), heirs: Vec::new() }.within(&web()),
         Step::Clone { from: path(), to: "ROOT/red".into(), readonly: false }.within(&web()),
     ];
@@ -102,6 +111,9 @@ fn every_step() -> Vec<Step> {
             | Step::Zone { .. }
             | Step::Assign { .. }
             | Step::Inherit { .. }
+            | Step::CloneTogether { .. }
+            | Step::Belong { .. }
+            | Step::Release { .. }
             | Step::In { .. } => {}
         }
     }

@@ -4,9 +4,9 @@ use crate::rig::{
     Told, adopted, be, but, described, holding, id, image, name, once, running, sees, snap, snapshot_of, target,
     unknown,
 };
-use bootenv::domain::{Asked, Heir, Inventory, Owner, Room, Sight, SnapName, Target, Zone, ZoneName, ZoneView};
+use bootenv::domain::{Along, Asked, Heir, Inventory, Owner, Room, Sight, SnapName, Target, Zone, ZoneName, ZoneView};
 use bootenv::error::Kind;
-use bootenv::ops::{self, Activate, Clear, Create, CreateZone, Destroy, Init, Origin, Problems, ZoneOrigin};
+use bootenv::ops::{self, Activate, Clear, Create, CreateZone, Destroy, Elsewhere, Init, Origin, Problems, ZoneOrigin};
 use std::collections::HashMap;
 
 fn new(text: &str) -> Create {
@@ -265,7 +265,7 @@ fn describe() {
 fn rollback() {
     let told = &mut Told::default();
     let mut on = |what: &str, inventory: &Inventory, be: &str, to: &str| {
-        told.case(what, ops::rollback(inventory, &name(be), &snap(to), None, true));
+        told.case(what, ops::rollback(inventory, &name(be), &snap(to), &Elsewhere::default(), true));
     };
     on("a BE", &image(), "default", "one");
     let known = but(image(), "default", |b| b.facts = described("the one"));
@@ -276,12 +276,13 @@ fn rollback() {
     on("no such BE", &image(), "nosuch", "one");
     on("no such snapshot", &image(), "default", "nosuch");
     on("no snapshots", &image(), "blue", "one");
-    told.case("mounted elsewhere", ops::rollback(&image(), &name("default"), &snap("one"), Some("/srv/x"), true));
+    let elsewhere = Elsewhere { be: Some("/srv/x".into()), ..Elsewhere::default() };
+    told.case("mounted elsewhere", ops::rollback(&image(), &name("default"), &snap("one"), &elsewhere, true));
     crate::snapshot!("rollback", told.all());
 
     let told = &mut Told::default();
     let mut on = |what: &str, inventory: Inventory, to: &str, same_kernel| {
-        told.case(what, ops::rollback(&inventory, &name("default"), &snap(to), None, same_kernel));
+        told.case(what, ops::rollback(&inventory, &name("default"), &snap(to), &Elsewhere::default(), same_kernel));
     };
     on("what boots next, with the same kernel", sees(image(), Sight::Identity), "one", true);
     on("what boots next, with another kernel", sees(image(), Sight::Identity), "one", false);
@@ -482,7 +483,90 @@ fn zones() {
     let orphan = but(from_web(), "blue", |be| be.facts.parent = Some(id(102)));
     told.case("of no BE of the host: activate", activated(&orphan));
     told.case("of no BE of the host: destroy", ops::destroy(&orphan, &destroyed(&["blue"])));
-    let with_zones = Inventory { zones: vec![zone("db"), zone("web")], ..image };
-    told.case("a rollback on the host", ops::rollback(&with_zones, &name("default"), &snap("one"), None, true));
     crate::snapshot!("zones", told.all());
+}
+
+/// The image with the zones `db` and `web`, attached, and `apart`, which is not. Each has the zone BEs `default` and `blue`, which belong
+/// to the BEs of the host of these names and run with them, and `default@one`, which goes with that of the host.
+fn with_zones() -> Inventory {
+    let along = |called: &str| {
+        let mut default = be("default", 201);
+        default.facts.parent = Some(id(1));
+        snapshot_of(&mut default, "one", 211);
+        default.snapshots[0].facts.parent = Some(id(11));
+        let mut blue = be("blue", 202);
+        blue.facts.parent = Some(id(2));
+        let mut inside = holding(vec![default, blue], "default");
+        inside.zone = Some(ZoneView::new(zone(called), None));
+        let run = |name: &str| Asked { default: Some(name.into()), ..Asked::default() };
+        let runs = [(id(1), run("default")), (id(2), run("blue"))].into();
+        Along { name: zone(called), attached: called != "apart", runs, inside }
+    };
+    Inventory { zones: ["apart", "db", "web"].map(along).into(), ..image() }
+}
+
+/// The same, with one thing changed in the zone `web`.
+fn but_in_web(change: impl FnOnce(&mut Along)) -> Inventory {
+    let mut inventory = with_zones();
+    change(&mut inventory.zones[2]);
+    inventory
+}
+
+#[test]
+fn zones_along() {
+    let told = &mut Told::default();
+    let on = |inventory: &Inventory, request: &Create| ops::create(inventory, request);
+    told.case("create", on(&with_zones(), &Create { description: Some("text".into()), ..new("red") }));
+    told.case("create, activated", on(&with_zones(), &Create { activate: Activate::Default, ..new("red") }));
+    told.case("create from another", on(&with_zones(), &from("blue", "red")));
+    told.case("create, with nothing to copy", on(&with_zones(), &from("green", "red")));
+    told.case("create from a snapshot", on(&with_zones(), &from("default@one", "red")));
+    told.case("create from a snapshot, with nothing to copy", on(&with_zones(), &from("default@two", "red")));
+    let taken = but_in_web(|web| web.inside.bes.push(be("red", 203)));
+    told.case("create a name that is taken", on(&taken, &new("red")));
+    let nested = but_in_web(|web| {
+        web.inside.store.room = Room { whole: 20, own: 10, aside: 0, nested: true };
+        web.inside.bes[0].nested = vec!["srv".into()];
+    });
+    told.case("create a name that is too long there", on(&nested, &new("rather-red")));
+    told.case("snapshot", on(&with_zones(), &new("blue@one")));
+    told.case(
+        "snapshot, described",
+        on(&with_zones(), &Create { description: Some("text".into()), ..new("blue@one") }),
+    );
+    let destroy = |inventory: &Inventory, names: &[&str], snapshots: bool| {
+        ops::destroy(inventory, &Destroy { snapshots, ..destroyed(names) })
+    };
+    told.case("destroy", destroy(&with_zones(), &["blue"], false));
+    let pinned = but_in_web(|web| web.inside.bes[1].facts.pinned = true);
+    told.case("destroy with something pinned", destroy(&pinned, &["blue"], false));
+    let mounted = but_in_web(|web| web.inside.bes[1].mountpoints = vec!["/mnt".into()]);
+    told.case("destroy with something mounted", destroy(&mounted, &["blue"], false));
+    let elsewhere = Destroy { mounted_elsewhere: [(name("blue"), "/srv".into())].into(), ..Destroy::default() };
+    let request = Destroy { zones: [(zone("web"), elsewhere)].into(), ..destroyed(&["blue"]) };
+    told.case("destroy with something in use", ops::destroy(&with_zones(), &request));
+    let shared = but_in_web(|web| {
+        web.runs.insert(id(3), Asked { default: Some("blue".into()), ..Asked::default() });
+    });
+    told.case("destroy with something that another runs", destroy(&shared, &["blue"], false));
+    let with_snapshot = but_in_web(|web| snapshot_of(&mut web.inside.bes[1], "mine", 220));
+    told.case("destroy with a snapshot", destroy(&with_snapshot, &["blue"], false));
+    told.case("destroy with snapshots", destroy(&with_snapshot, &["blue"], true));
+    let without_green = Inventory { bes: with_zones().bes.into_iter().take(2).collect(), ..with_zones() };
+    told.case("destroy a snapshot", destroy(&without_green, &["default@one"], false));
+    let came =
+        Inventory { bes: without_green.bes.clone(), ..but_in_web(|web| web.inside.bes[1].parent_uuid = Some(id(211))) };
+    told.case("destroy a snapshot that a zone BE came from", destroy(&came, &["default@one"], false));
+    let rollback = |inventory: &Inventory, to: &str, elsewhere: &Elsewhere| {
+        ops::rollback(inventory, &name("default"), &snap(to), elsewhere, true)
+    };
+    let nowhere = Elsewhere::default();
+    told.case("rollback", rollback(&with_zones(), "one", &nowhere));
+    told.case("rollback, with no snapshot", rollback(&with_zones(), "two", &nowhere));
+    let another =
+        but_in_web(|web| drop(web.runs.insert(id(1), Asked { default: Some("blue".into()), ..Asked::default() })));
+    told.case("rollback of what does not run any more", rollback(&another, "one", &nowhere));
+    let in_use = Elsewhere { zones: [(zone("web"), "/srv".into())].into(), ..Elsewhere::default() };
+    told.case("rollback of what is in use", rollback(&with_zones(), "one", &in_use));
+    crate::snapshot!("zones_along", told.all());
 }

@@ -52,6 +52,8 @@ mod stores;
 mod systemd_boot;
 #[cfg(feature = "zfs")]
 mod zfs_low;
+mod zone_along;
+mod zone_frozen;
 mod zone_make;
 mod zone_parents;
 mod zone_verbs;

@@ -7,7 +7,7 @@ use crate::lab::{Kind, Lab, only_on};
 fn two_hosts() -> Lab {
     let lab = Lab::with_zone();
     lab.in_zone("web", &["create", "-a", "blue"]).ok();
-    lab.bootenv(&["create", "-a", "green"]).ok();
+    lab.bootenv(&["create", "--no-zones", "-a", "green"]).ok();
     lab
 }
 
@@ -51,7 +51,10 @@ fn what_belongs_elsewhere_is_shown_and_cannot_be_activated() {
 #[test]
 fn what_belongs_to_none_any_more_is_taken_over_or_destroyed() {
     let lab = two_hosts();
+    // What is pinned does not go with what it belongs to.
+    lab.in_zone("web", &["pin", "default", "blue"]).ok();
     lab.bootenv(&["destroy", "default"]).ok();
+    lab.in_zone("web", &["unpin", "default", "blue"]).ok();
     assert_eq!((flags(&lab, "default"), flags(&lab, "blue")), ("O".into(), "O".into()));
     assert_eq!(lab.zone_be("web", "blue")["belongs_to"], serde_json::Value::Null);
     let told = lab.in_zone("web", &["activate", "blue"]).ok().stdout;

@@ -12,25 +12,53 @@ const NOT_COPIED: [&str; 6] = ["canmount", "mountpoint", "readonly", "keylocatio
 /// What the names of properties begin with that are facts of one BE.
 const OURS: &str = "org.bootenv:";
 
-/// Makes the snapshot `to` of the BE at `from`, with what is nested in it. If nothing is, it is born with these properties, which
-/// would be given to all of them.
-pub(super) fn snapshot(store: &Zfs, from: &str, to: &str, born: &[Property<'_>]) -> Result<()> {
-    let (_, name) = to.split_once('@').ok_or_else(|| Error::usage(format!("{to} is no snapshot")))?;
-    let datasets = store.subtree(&store.full(from))?;
-    let names: Vec<String> = datasets.iter().map(|d| format!("{d}@{name}")).collect();
+/// Makes snapshots of BEs, each with what is nested in it, in one transaction group: from where to where. If it is one and nothing is
+/// nested, it is born with these properties, which would be given to all of them.
+pub(super) fn snapshot(store: &Zfs, all: &[(&str, &str)], born: &[Property<'_>]) -> Result<()> {
+    let mut names = Vec::new();
+    for (from, to) in all {
+        let (_, name) = to.split_once('@').ok_or_else(|| Error::usage(format!("{to} is no snapshot")))?;
+        let datasets = store.subtree(&store.full(from))?;
+        names.extend(datasets.iter().map(|d| format!("{d}@{name}")));
+    }
     let born = if names.len() == 1 { born } else { &[] };
     store.lzc.snapshot(&names.iter().map(String::as_str).collect::<Vec<_>>(), born)
 }
 
-/// Clones the BE or snapshot at `from` to `to`, with what is nested in it and what is set on each dataset. It is born with these
-/// properties besides. Tells whether anything is nested in it.
-pub(super) fn clone(store: &Zfs, from: &str, to: &str, born: &[Property<'_>]) -> Result<bool> {
+/// A BE or snapshot that is to be cloned.
+struct Source<'a> {
+    from: &'a str,
+    to: &'a str,
+    /// The datasets of the BE.
+    datasets: Vec<String>,
+    /// Which of the snapshots of our own for `to` it is cloned from, if `from` is none.
+    number: u32,
+}
+
+/// Clones BEs or snapshots, from where to where, as all of them are in one transaction group: each with what is nested in it and what
+/// is set on each dataset. The first is born with these properties besides. Gives those in which something is nested.
+pub(super) fn clone<'a>(store: &Zfs, all: &[(&'a str, &'a str)], born: &[Property<'_>]) -> Result<Vec<&'a str>> {
+    let source = |(from, to): &(&'a str, &'a str)| {
+        let datasets = store.subtree(&store.full(from.split('@').next().unwrap_or(from)))?;
+        Ok(Source { from, to, datasets, number: 0 })
+    };
+    let mut sources = all.iter().map(source).collect::<Result<Vec<_>>>()?;
+    make_origins(store, &mut sources)?;
+    for (at, source) in sources.iter().enumerate() {
+        clone_one(store, source, if at == 0 { born } else { &[] })?;
+    }
+    Ok(sources.iter().filter(|source| source.datasets.len() > 1).map(|source| source.to).collect())
+}
+
+fn clone_one(store: &Zfs, Source { from, to, datasets, number }: &Source<'_>, born: &[Property<'_>]) -> Result<()> {
     let source = store.full(from.split('@').next().unwrap_or(from));
-    let datasets = store.subtree(&source)?;
     let target = store.full(to);
-    let origin = origin_for(store, from, to, &datasets)?;
+    let origin = match from.split_once('@') {
+        Some((_, snapshot)) => snapshot.to_string(),
+        None => own_snapshots(to, *number, &[]).0,
+    };
     let born = [&store.born(to), born].concat();
-    for dataset in &datasets {
+    for dataset in datasets {
         // What has been nested later has no such snapshot.
         let from = format!("{dataset}@{origin}");
         if *dataset == source || store.lzc.exists(&from)? {
@@ -38,7 +66,7 @@ pub(super) fn clone(store: &Zfs, from: &str, to: &str, born: &[Property<'_>]) ->
             copy(store, dataset, &from, &format!("{target}{}", &dataset[source.len()..]), born)?;
         }
     }
-    Ok(datasets.len() > 1)
+    Ok(())
 }
 
 /// Clones `from`, a snapshot of `dataset`, to `to`, with what is set on `dataset`. What is nested gets the mountpoint that was
@@ -56,23 +84,27 @@ fn copy(store: &Zfs, dataset: &str, from: &str, to: &str, born: &[Property<'_>])
     store.lzc.clone(from, to, &properties)
 }
 
-/// The snapshot that the new BE at `to` is to be cloned from: `from` itself, or one made for this of the BE `from`. One that
-/// an earlier attempt left goes first; one that something else was cloned from, which was called `to` then, stays.
-fn origin_for(store: &Zfs, from: &str, to: &str, datasets: &[String]) -> Result<String> {
-    if let Some((_, snapshot)) = from.split_once('@') {
-        return Ok(snapshot.to_string());
-    }
-    let mut number = 0;
+/// Makes the snapshots that BEs are cloned from, all in one transaction group. One that an earlier attempt left goes first; one that
+/// something else was cloned from, which was called `to` then, stays.
+fn make_origins(store: &Zfs, sources: &mut [Source<'_>]) -> Result<()> {
+    let own = |source: &Source<'_>| match source.from.contains('@') {
+        true => Vec::new(),
+        false => own_snapshots(source.to, source.number, &source.datasets).1,
+    };
     loop {
-        let (name, snapshots) = own_snapshots(to, number, datasets);
-        let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
-        match store.lzc.snapshot(&names, &[]) {
+        let names: Vec<String> = sources.iter().flat_map(own).collect();
+        match store.lzc.snapshot(&names.iter().map(String::as_str).collect::<Vec<_>>(), &[]) {
             // Destroying nothing takes a transaction group too, so it is only tried if something is there.
-            Err(e) if e.errno == Some(nix::libc::EEXIST) => match store.lzc.destroy_snaps(&names) {
-                Err(e) if is_in_use(&e) => number += 1,
-                destroyed => destroyed?,
-            },
-            made => return made.map(|()| name),
+            Err(e) if e.errno == Some(nix::libc::EEXIST) => {
+                for source in &mut *sources {
+                    let names = own(source);
+                    match store.lzc.destroy_snaps(&names.iter().map(String::as_str).collect::<Vec<_>>()) {
+                        Err(e) if is_in_use(&e) => source.number += 1,
+                        destroyed => destroyed?,
+                    }
+                }
+            }
+            made => return made,
         }
     }
 }

@@ -177,7 +177,8 @@ impl Zfs {
 
     /// What a new dataset at `path` has to have.
     fn born(&self, path: &str) -> [Property<'static>; 2] {
-        match path.strip_prefix(ROOT) {
+        let in_zone = path.strip_prefix(super::ZONES).and_then(|zone| zone.strip_prefix('/')?.split_once('/'));
+        match in_zone.map_or(path, |(_, path)| path).strip_prefix(ROOT) {
             Some(_) => [Property::Canmount(Canmount::Noauto), Property::Mountpoint("/")],
             None => [Property::Canmount(Canmount::Noauto), Property::Mountpoint("legacy")],
         }
@@ -304,17 +305,23 @@ impl Store for Zfs {
     }
 
     fn clone_to(&self, from: &str, to: &str, readonly: bool, facts: &Facts) -> Result<()> {
+        self.clone_together(&[(from, to)], readonly, facts)
+    }
+
+    fn clone_together(&self, clones: &[(&str, &str)], readonly: bool, facts: &Facts) -> Result<()> {
         let facts = properties_of(facts);
         let born = born_with(&facts);
         if readonly {
-            return clone::snapshot(self, from, to, &born);
+            return clone::snapshot(self, clones, &born);
         }
-        if clone::clone(self, from, to, &born)? {
-            // What was nested may never have been mounted where it belongs.
-            self.make_places(to)?;
-            self.sync()?;
-        }
-        Ok(())
+        let nested = clone::clone(self, clones, &born)?;
+        // What was nested may never have been mounted where it belongs.
+        nested.iter().try_for_each(|to| self.make_places(to))?;
+        if nested.is_empty() { Ok(()) } else { self.sync() }
+    }
+
+    fn clones_at_one_instant(&self) -> bool {
+        true
     }
 
     fn clear_clone(&self, from: &str, to: &str) -> Result<()> {
