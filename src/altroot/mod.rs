@@ -5,9 +5,11 @@ mod examine;
 mod furnish;
 mod pending;
 mod run;
+mod zone;
 
 pub use examine::{examine, look};
 pub use run::{Prepared, check_run, prepare, run};
+pub use zone::ZoneRoot;
 
 use crate::domain::shared::MOUNTPOINT;
 use crate::domain::{BeName, BootEnv, Inventory};
@@ -34,36 +36,71 @@ pub fn check(be: &BootEnv, dir: Option<&Path>) -> Result<()> {
     dir.map(usable).transpose().map(drop)
 }
 
-/// Mounts `be` on `dir`, or on a directory of our own, and returns where. The whole tree is put together where nobody
-/// sees it and attached in one move.
-pub fn mount(store: &dyn Store, be: &BootEnv, dir: Option<&Path>, readonly: bool) -> Result<PathBuf> {
+/// Mounts `be` on `dir`, or on a directory of our own, with what zones run with it, and returns where. The whole tree is put together
+/// where nobody sees it and attached in one move. A zone that cannot be part of it is left out, for which `note` is told why.
+pub fn mount(
+    store: &dyn Store,
+    be: &BootEnv,
+    dir: Option<&Path>,
+    readonly: bool,
+    zones: &[ZoneRoot],
+    note: &mut dyn FnMut(&str),
+) -> Result<PathBuf> {
     check(be, dir)?;
     let (at, made) = match dir {
         Some(dir) => (usable(dir)?, false),
         None => (own_place(store, be)?, true),
     };
-    let mounted = assemble(store, be, &at, readonly);
+    let mounted = attach(store, be, &at, readonly, zones, note);
     if mounted.is_err() && made {
         let _ = std::fs::remove_dir(&at);
     }
     mounted.map(|()| at)
 }
 
-fn assemble(store: &dyn Store, be: &BootEnv, at: &Path, readonly: bool) -> Result<()> {
-    if !readonly {
+fn attach(
+    store: &dyn Store,
+    be: &BootEnv,
+    at: &Path,
+    readonly: bool,
+    zones: &[ZoneRoot],
+    note: &mut dyn FnMut(&str),
+) -> Result<()> {
+    let mut roots = Vec::new();
+    for zone in zones {
+        match zone.prepared(store, be, at, readonly) {
+            Ok(root) => roots.push((root, zone.place.clone())),
+            Err(e) => {
+                note(&format!("what the zone {} runs with {} is not mounted: {}", zone.zone, be.name, e.in_a_line()))
+            }
+        }
+    }
+    let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+    let whole = assemble(store, be, at, attributes, roots)?;
+    let place = mount::place(at).doing_to("open", at)?;
+    mount::attach(whole.as_fd(), place.as_fd()).doing_to("mount on", at)
+}
+
+/// Puts a BE together, with other trees in their places in it. `scratch` is a directory.
+fn assemble(
+    store: &dyn Store,
+    be: &BootEnv,
+    scratch: &Path,
+    attributes: MountAttrFlags,
+    more: Vec<(OwnedFd, String)>,
+) -> Result<OwnedFd> {
+    if !attributes.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
         store.make_places(&be.path)?;
     }
     let mut below = store.mounts(&be.path)?;
-    let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     for (mount, _) in &below {
         mount::set_attributes(mount.as_fd(), attributes).doing(format_args!("cannot mount {}", be.name))?;
     }
     if let Some(shared) = shared(store, &be.name, &be.path)? {
-        below.push((namespace::lock_flags(shared.as_fd(), at)?, MOUNTPOINT.to_string()));
+        below.push((namespace::lock_flags(shared.as_fd(), scratch)?, MOUNTPOINT.to_string()));
     }
-    let whole = namespace::assemble(&below, at)?;
-    let place = mount::place(at).doing_to("open", at)?;
-    mount::attach(whole.as_fd(), place.as_fd()).doing_to("mount on", at)
+    below.extend(more);
+    namespace::assemble(&below, scratch)
 }
 
 /// A read-only mount of the shared dataset, for a BE that has a place for it. A root of somebody else's may have none, and needs none.
@@ -152,8 +189,8 @@ pub fn find<'i>(inventory: &'i Inventory, what: &str) -> Result<(&'i BootEnv, Op
     Ok((be, be.mountpoints.last().cloned()))
 }
 
-/// Refuses what cannot be unmounted: what runs, and, without `force`, what something else is mounted below.
-pub fn check_unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) -> Result<()> {
+/// Refuses what cannot be unmounted: what runs, and, without `force`, what something else than `zones` is mounted below.
+pub fn check_unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool, zones: &[ZoneRoot]) -> Result<()> {
     if at == Path::new("/") {
         return Err(Error::refused(format!("{} is running", be.name))
             .hint("only a boot environment that does not run can be unmounted"));
@@ -162,8 +199,9 @@ pub fn check_unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) ->
     let mounts = mountinfo::own()?;
     // What is nested in it has a mount of its own where the store's datasets do not show through each other.
     let nested = |m: &mountinfo::Mount| be.nested.iter().any(|n| store.is_mount_of(m, &format!("{}/{n}", be.path)));
-    let mut below =
-        mounts.iter().filter(|m| m.target.starts_with(at) && m.target != at && m.target != shared && !nested(m));
+    let of_zone = |m: &mountinfo::Mount| zones.iter().any(|zone| zone.is_shown_by(m, at));
+    let own = |m: &mountinfo::Mount| m.target == at || m.target == shared || nested(m) || of_zone(m);
+    let mut below = mounts.iter().filter(|m| m.target.starts_with(at) && !own(m));
     match below.next() {
         Some(other) if !force => {
             Err(Error::busy(format!("something else is mounted below {}: {}", be.name, other.target.display()))
@@ -173,9 +211,9 @@ pub fn check_unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) ->
     }
 }
 
-/// Unmounts the BE at `at`. Without `force` nothing may use it; with it, what uses it keeps what it has open.
-pub fn unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) -> Result<()> {
-    check_unmount(store, be, at, force)?;
+/// Unmounts the BE at `at`, with those of `zones` below it. Without `force` nothing may use it; with it, what uses it keeps what it has open.
+pub fn unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool, zones: &[ZoneRoot]) -> Result<()> {
+    check_unmount(store, be, at, force, zones)?;
     match force {
         true => mount::detach(at, true).doing_to("unmount", at)?,
         false => take_down(&[(be, at)], ", or use -f")?,
@@ -186,7 +224,7 @@ pub fn unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool) -> Resul
 /// Unmounts BEs that are to be destroyed, and what is mounted below them. Nothing may use them if the store cannot destroy what
 /// is in use; then all stay mounted.
 pub fn vacate(store: &dyn Store, all: &[(&BootEnv, &Path)]) -> Result<()> {
-    all.iter().try_for_each(|(be, at)| check_unmount(store, be, at, true))?;
+    all.iter().try_for_each(|(be, at)| check_unmount(store, be, at, true, &[]))?;
     match store.destroys_what_is_in_use() {
         true => all.iter().try_for_each(|(_, at)| mount::detach(at, true).doing_to("unmount", at))?,
         false => take_down(all, "")?,

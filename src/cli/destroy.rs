@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::ops;
 use crate::plan::Step;
 use crate::session::{Session, Which};
+use std::path::Path;
 use uuid::Uuid;
 
 pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
@@ -24,6 +25,9 @@ pub(super) fn run(cx: &mut Context, args: &args::Destroy) -> Result<()> {
     // Everything else is decided before the first mount goes.
     let unmounted = inventory.bes.iter_mut().filter(|b| mounted.iter().any(|be| be.name == b.name));
     unmounted.for_each(|b| b.mountpoints.clear());
+    let goes = |at: &Path| mounted.iter().flat_map(|be| &be.mountpoints).any(|of| at.starts_with(of));
+    let in_zones = inventory.zones.iter_mut().flat_map(|zone| &mut zone.inside.bes);
+    in_zones.for_each(|b| b.mountpoints.retain(|at| !goes(at)));
     let mut plan = ops::destroy(&inventory, &request)?;
     if cx.cli.dry_run {
         let paths: Vec<String> = plan.steps().filter_map(Step::destroys_from_top).collect();

@@ -19,12 +19,13 @@ pub(super) fn run(cx: &mut Context, args: &args::Unmount) -> Result<()> {
         cx.out.already(&request, &format!("{} is not mounted", be.name));
         return Ok(());
     };
-    altroot::check_unmount(session.store(), be, &at, args.force)?;
+    let zones = session.zone_roots(be, &mut cx.out)?;
+    altroot::check_unmount(session.store(), be, &at, args.force, &zones)?;
     let steps = [format!("unmount {} from {}", be.path, at.display())];
     if cx.cli.dry_run {
         return cx.out.change(&request, &steps, None);
     }
-    altroot::unmount(session.store(), be, &at, args.force)?;
+    altroot::unmount(session.store(), be, &at, args.force, &zones)?;
     renew(cx, &session, &lock, &inventory, be)?;
     match cx.out.is_json() {
         true => cx.out.change(&request, &steps, Some(&at)),

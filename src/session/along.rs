@@ -1,7 +1,8 @@
 //! Zones, for verbs of the host that take them along.
 
 use super::{Locks, Session};
-use crate::domain::{Along, Zone, ZoneName};
+use crate::altroot::ZoneRoot;
+use crate::domain::{Along, BootEnv, Zone, ZoneName};
 use crate::error::{Error, Kind, Result};
 use crate::loader::Loader;
 use crate::plan::execute::Observer;
@@ -59,6 +60,25 @@ impl Session {
         let mut inside = self.inside(zone)?.ok_or_else(lost)?;
         inside.menu.entries = record.entries()?.into_iter().map(|entry| (entry.id, String::new())).collect();
         Ok(Along { name: zone.clone(), attached: settings.attached, runs, inside })
+    }
+
+    /// What zones run with a BE of the host, and where. Those that cannot be looked into are left out, and that is said.
+    pub fn zone_roots(&self, host: &BootEnv, observer: &mut dyn Observer) -> Result<Vec<ZoneRoot>> {
+        let mut roots = Vec::new();
+        for (zone, seen) in self.zones_seen() {
+            let be = match &seen {
+                Ok(along) => along.due(host.uuid),
+                Err(e) => {
+                    observer.note(&left_out(&zone, e));
+                    None
+                }
+            };
+            let Some(be) = be else { continue };
+            let place = Brand::named(&self.zone(&zone)?.brand)?.root_of(&zone);
+            let place = place.to_string_lossy().trim_start_matches('/').to_string();
+            roots.push(ZoneRoot { store: self.store().enter(&zone)?, zone, be: be.clone(), place });
+        }
+        Ok(roots)
     }
 
     /// The zones, as far as they can be looked into, for verbs that change nothing in them.

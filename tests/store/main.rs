@@ -55,5 +55,6 @@ mod zfs_low;
 mod zone_along;
 mod zone_frozen;
 mod zone_make;
+mod zone_mount;
 mod zone_parents;
 mod zone_verbs;
