@@ -1,11 +1,12 @@
 # Targets for people; the work is in tests/ and cargo.
-.PHONY: all build demo test lint pure store packages packages-zfs crash crash-zfs zfs zfs-core machine bench install uninstall deps
+.PHONY: all build demo test lint pure store packages packages-zfs crash crash-zfs zfs zfs-core machine bench install install-zones uninstall deps
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
 BIN = target/release/bootenv
 ETC = /etc
+UNITS = $(PREFIX)/lib/systemd/system
 # Where libzypp looks for plugins, whatever PREFIX is.
 ZYPP = /usr/lib/zypp/plugins
 
@@ -42,7 +43,7 @@ bench:
 	$(CARGO) bench --locked --bench side_by_side
 	$(CARGO) bench --locked --bench on_zfs
 
-install: build
+install: build install-zones
 	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/bootenv
 	install -d $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
@@ -62,7 +63,16 @@ install: build
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/kernel/postrm.d/zz-bootenv
 	install -D -m 0755 src/loader/kernel-hook $(DESTDIR)$(ETC)/initramfs/post-update.d/zz-bootenv
 
+# What starts zones: nothing has to be enabled.
+install-zones:
+	install -D -m 0644 zones/systemd-nspawn@.service.d.conf $(DESTDIR)$(UNITS)/systemd-nspawn@.service.d/bootenv.conf
+	install -m 0644 zones/bootenv-zone@.service zones/bootenv-zones.service $(DESTDIR)$(UNITS)/
+	install -d $(DESTDIR)$(UNITS)/multi-user.target.wants
+	ln -sfn ../bootenv-zones.service $(DESTDIR)$(UNITS)/multi-user.target.wants/bootenv-zones.service
+
 uninstall:
+	rm -f $(addprefix $(DESTDIR)$(UNITS)/,systemd-nspawn@.service.d/bootenv.conf bootenv-zone@.service \
+	    bootenv-zones.service multi-user.target.wants/bootenv-zones.service)
 	rm -f $(DESTDIR)$(PREFIX)/sbin/bootenv $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,$(notdir $(wildcard man/*.8))) \
 	    $(DESTDIR)$(PREFIX)/share/man/man5/bootenv.toml.5 \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bootenv \

@@ -26,7 +26,7 @@
 //! | [`diff`] | how two BEs differ |
 //! | [`package`] | what a root has installed |
 //! | [`settings`] | what can be set in a BE |
-//! | [`zone`] | containers: brands, and what each zone runs |
+//! | [`zone`] | containers: brands, what each zone runs, what is put in place for it |
 //! | [`session`] | one run against one store: opened, locked, recovered, read |
 //! | [`sys`] | the only code that touches the kernel, and the only `unsafe` |
 //!
@@ -187,6 +187,18 @@
 //!
 //! Nobody reads what a zone runs but bootenv itself, and that after recovery. So unlike a menu it need not be right at every instant, and
 //! a zone's plan names the BE of the host that it was made under, whoever finishes it.
+//!
+//! A zone's root is mounted where its brand looks for it only while it runs, and that is done on the container's own way up: by a drop-in of
+//! systemd-nspawn's unit, or a hook of LXC, which call `zone start --place`. So it makes no difference who starts it, and a container
+//! that reboots comes up in what is due. The unit that does it is another one, for systemd-nspawn's may open no disk. The alternative,
+//! roots that are mounted from boot on, would have had to be mounted anew for every `activate`, and would have kept what does not run
+//! from being destroyed or rolled back.
+//!
+//! The shared dataset is not mounted in the root but beside it, and the brand's settings bind it: systemd-nspawn lets no mounts below a
+//! root whose owners it maps, and maps those of what it binds itself. Settings of others take the place of ours as a whole, so they have to have the
+//! line that does it, and are refused without it.
+//!
+//! What runs in a zone is what the first process of its container has as its root, as the kernel tells it; no file is asked for that.
 //!
 //! # Differences from the design
 //!

@@ -361,7 +361,7 @@ impl Session {
     }
 
     fn read(&self, about: About<'_>) -> Result<Inventory> {
-        let contents = self.store().contents(about)?;
+        let mut contents = self.store().contents(about)?;
         if !self.store().initialised() {
             let attention = vec![format!(
                 "`bootenv init` has not been at {0}: there is no menu, no shared dataset, and what boots next is not known; `bootenv init --dry-run --store {0}` shows what it would make",
@@ -379,6 +379,9 @@ impl Session {
                 zone: None,
                 zones: Vec::new(),
             });
+        }
+        if let Some(inside) = &self.zone {
+            self.see_what_runs(inside, &mut contents);
         }
         let loader = self.loader()?;
         let view = self.zone.as_ref().map(|inside| self.view(inside, &contents, about)).transpose()?;
@@ -403,6 +406,19 @@ impl Session {
             zone: view,
             zones: Vec::new(),
         })
+    }
+
+    /// Which zone BE runs: what the first process of the container has as its root.
+    fn see_what_runs(&self, inside: &Inside, contents: &mut Contents) {
+        match inside.brand.leaders_root(&inside.view.name) {
+            Ok(root) => {
+                let runs = |be: &BootEnv| root.as_ref().is_some_and(|root| self.store().is_mount_of(root, &be.path));
+                contents.bes.iter_mut().for_each(|be| be.running = runs(be));
+            }
+            Err(e) => {
+                contents.attention.push(format!("it cannot be seen which boot environment runs: {}", e.in_a_line()))
+            }
+        }
     }
 
     /// How a zone stands to the BEs of the host.

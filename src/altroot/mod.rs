@@ -191,7 +191,7 @@ pub fn find<'i>(inventory: &'i Inventory, what: &str) -> Result<(&'i BootEnv, Op
 
 /// Refuses what cannot be unmounted: what runs, and, without `force`, what something else than `zones` is mounted below.
 pub fn check_unmount(store: &dyn Store, be: &BootEnv, at: &Path, force: bool, zones: &[ZoneRoot]) -> Result<()> {
-    if at == Path::new("/") {
+    if at == Path::new("/") || be.running {
         return Err(Error::refused(format!("{} is running", be.name))
             .hint("only a boot environment that does not run can be unmounted"));
     }

@@ -90,7 +90,7 @@ pub enum Verb {
     Diff(Diff),
     /// Make a store, or adopt the root that is on one
     Init(Init),
-    /// Make, adopt and destroy zones: containers with boot environments of their own
+    /// Make, start and destroy zones: containers with boot environments of their own
     Zone(Zone),
     /// Look for what is wrong with the store, the menu and the loader
     Check(Check),
@@ -456,6 +456,59 @@ pub enum ZoneVerb {
         /// The zone
         name: String,
     },
+    /// Start a zone in the boot environment that is due
+    Start(StartZone),
+    /// Stop a zone
+    Stop(StopZone),
+    /// Stop a zone, and start it in the boot environment that is due
+    Switch(SwitchZone),
+    /// Let a zone start with the host
+    Enable {
+        /// The zone
+        name: String,
+    },
+    /// Let a zone not start with the host
+    Disable {
+        /// The zone
+        name: String,
+    },
+}
+
+/// `zone start`.
+#[derive(Debug, Args)]
+pub struct StartZone {
+    /// Wait until it has booted
+    #[arg(long)]
+    pub wait: bool,
+    /// Only put its root in place: done by its unit, or a hook, when a container starts
+    #[arg(long, conflicts_with = "wait")]
+    pub place: bool,
+    /// Those that start with the host: done by the service bootenv-zones
+    #[arg(long, conflicts_with_all = ["wait", "place", "name"])]
+    pub booted: bool,
+    /// The zone
+    #[arg(required_unless_present = "booted")]
+    pub name: Option<String>,
+}
+
+/// `zone stop`.
+#[derive(Debug, Args)]
+pub struct StopZone {
+    /// Only take its root away: done by its unit, or a hook, when a container has stopped
+    #[arg(long)]
+    pub place: bool,
+    /// The zone
+    pub name: String,
+}
+
+/// `zone switch`.
+#[derive(Debug, Args)]
+pub struct SwitchZone {
+    /// Wait until it has booted
+    #[arg(long)]
+    pub wait: bool,
+    /// The zone
+    pub name: String,
 }
 
 /// What is said of a zone that is made.

@@ -23,6 +23,7 @@ mod unmount;
 mod upgrade;
 mod zone;
 mod zone_list;
+mod zone_run;
 
 use crate::domain::ZoneName;
 use crate::error::{Error, Result};

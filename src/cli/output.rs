@@ -146,6 +146,28 @@ impl Output {
         let _ = signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&self.interrupted));
     }
 
+    /// What takes its time, on a terminal.
+    pub fn working(&mut self, what: impl Into<String>) {
+        if self.json || self.quiet {
+            return;
+        }
+        self.idle();
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.into());
+        bar.enable_steady_tick(std::time::Duration::from_millis(100));
+        self.bar = Some(bar);
+    }
+
+    /// Nothing does any more.
+    pub fn idle(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
     /// What was done, or would be.
     pub fn plan(&mut self, plan: &Plan, dry_run: bool) -> Result<()> {
         if self.json {
@@ -262,9 +284,7 @@ impl Progress for Output {
     }
 
     fn end(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
-        }
+        self.idle();
     }
 }
 

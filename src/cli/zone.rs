@@ -2,12 +2,14 @@
 
 use super::args::{self, ZoneVerb};
 use super::init::root_tree;
-use super::{Context, zone_list};
+use super::{Context, zone_list, zone_run};
 use crate::altroot;
 use crate::domain::{BeName, Owner, Zone, ZoneName};
 use crate::error::{Error, Result};
 use crate::loader::Loader;
 use crate::ops::{self, CreateZone, ZoneOrigin};
+use crate::plan::Plan;
+use crate::plan::execute::Observer;
 use crate::session::{Locks, Session};
 use crate::store::{SHARED, Store, be_path, zone_home, zone_path};
 use crate::sys::mountinfo::{self, Mount};
@@ -26,9 +28,18 @@ pub(super) fn run(cx: &mut Context, args: &args::Zone) -> Result<()> {
         ZoneVerb::List { script } => zone_list::run(cx, *script),
         ZoneVerb::Create(args) => create(cx, args),
         ZoneVerb::Adopt(args) => adopt(cx, args),
-        ZoneVerb::Attach { name } => attach(cx, name, true),
-        ZoneVerb::Detach { name } => attach(cx, name, false),
+        ZoneVerb::Attach { name } => set(cx, name, "attach", "is attached", |n, was| ops::attach(n, was, true)),
+        ZoneVerb::Detach { name } => set(cx, name, "detach", "is detached", |n, was| ops::attach(n, was, false)),
         ZoneVerb::Destroy { yes, name } => destroy(cx, name, *yes),
+        ZoneVerb::Start(args) => zone_run::start(cx, args),
+        ZoneVerb::Stop(args) => zone_run::stop(cx, args),
+        ZoneVerb::Switch(args) => zone_run::switch(cx, args),
+        ZoneVerb::Enable { name } => {
+            set(cx, name, "enable", "starts with the host", |n, was| ops::autostart(n, was, true))
+        }
+        ZoneVerb::Disable { name } => {
+            set(cx, name, "disable", "does not start with the host", |n, was| ops::autostart(n, was, false))
+        }
     }
 }
 
@@ -171,18 +182,32 @@ fn make(
         description: made.description.clone().filter(|text| !text.is_empty()),
     };
     let plan = ops::create_zone(&session.inventory_of(&[])?, owner.as_ref(), &request)?;
-    cx.carry_out(session, &locks.store, &plan)
+    cx.carry_out(session, &locks.store, &plan)?;
+    // So that others who can start it find it.
+    if session.is_root()
+        && !cx.cli.dry_run
+        && let Err(e) = zone_run::container(session, &request.zone)?.prepare()
+    {
+        cx.out.note(&format!("{} cannot be started yet: {}", request.zone, e.in_a_line()));
+    }
+    Ok(())
 }
 
-fn attach(cx: &mut Context, name: &str, attached: bool) -> Result<()> {
+/// Changes what is set for a zone; `so` is what it is if that changes nothing.
+fn set(
+    cx: &mut Context,
+    name: &str,
+    verb: &str,
+    so: &str,
+    plan: impl Fn(&ZoneName, &Zone) -> Option<Plan>,
+) -> Result<()> {
     let name = ZoneName::parse(name)?;
     let session = cx.session()?;
     let locks = session.begin_with(&[&name], &mut cx.out)?;
-    match ops::attach(&name, &session.zone(&name)?, attached) {
+    match plan(&name, &session.zone(&name)?) {
         Some(plan) => cx.carry_out(&session, &locks.store, &plan),
         None => {
-            let (verb, so) = if attached { ("attach", "attached") } else { ("detach", "detached") };
-            cx.out.already(&format!("zone {verb} {name}"), &format!("{name} is {so} already"));
+            cx.out.already(&format!("zone {verb} {name}"), &format!("{name} {so} already"));
             Ok(())
         }
     }
@@ -196,11 +221,11 @@ fn destroy(cx: &mut Context, name: &str, yes: bool) -> Result<()> {
     let locked = [&name];
     let locks = session.begin_with(if there { &locked } else { &[] }, &mut cx.out)?;
     let settings = session.zone(&name)?;
+    if Brand::named(&settings.brand).is_ok_and(|brand| brand.runs(&name)) {
+        return Err(Error::busy(format!("{name} is running")).hint(format!("`bootenv zone stop {name}` first")));
+    }
     let inside = session.inside(&name)?;
     let plan = ops::destroy_zone(&name, &settings, inside.as_ref())?;
-    if Brand::named(&settings.brand).is_ok_and(|brand| brand.runs(&name)) {
-        return Err(Error::busy(format!("{name} is running")).hint("stop it first"));
-    }
     if let Some(inside) = &inside {
         let store = session.store().enter(&name)?;
         let used = inside.bes.iter().map(|be| be.path.as_str()).chain([SHARED]);
@@ -216,5 +241,10 @@ fn destroy(cx: &mut Context, name: &str, yes: bool) -> Result<()> {
     if !yes && !cx.cli.dry_run {
         cx.out.confirm(&format!("Destroy the zone {name} with all its boot environments, its logs and its mail?"))?;
     }
-    cx.carry_out(&session, &locks.store, &plan)
+    let container = zone_run::container(&session, &name);
+    cx.carry_out(&session, &locks.store, &plan)?;
+    if let (Ok(container), false) = (container, cx.cli.dry_run) {
+        container.forget();
+    }
+    Ok(())
 }

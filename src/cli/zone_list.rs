@@ -38,6 +38,7 @@ pub(super) fn run(cx: &mut Context, script: bool) -> Result<()> {
                     "name": row.name.as_str(),
                     "brand": row.settings.brand,
                     "attached": row.settings.attached,
+                    "autostart": row.settings.autostart,
                     "running": row.running,
                     "active": row.inside.as_ref().and_then(|(active, _)| active.clone()),
                     "boot_environments": row.inside.as_ref().map(|(_, count)| count),

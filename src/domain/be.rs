@@ -325,6 +325,11 @@ impl Inventory {
         self.bes.iter().find(|b| b.running)
     }
 
+    /// What lets what is due run, in words.
+    pub fn to_boot(&self) -> String {
+        self.zone.as_ref().map_or("reboot".into(), |zone| format!("`bootenv zone switch {}`", zone.name))
+    }
+
     /// Refuses what could take away the BE that is due, where it cannot be seen which that is.
     pub fn must_know_next(&self) -> Result<()> {
         if !self.next.unknown {

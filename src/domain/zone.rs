@@ -16,6 +16,9 @@ pub struct Zone {
     pub brand: String,
     /// Whether it follows the BEs of the host: a new one gets a root of this zone.
     pub attached: bool,
+    /// Whether it starts when the host has booted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub autostart: bool,
     /// Everything else that stands in the file.
     #[serde(flatten)]
     pub rest: toml::Table,
@@ -24,7 +27,7 @@ pub struct Zone {
 impl Zone {
     /// One of this brand.
     pub fn new(brand: impl Into<String>, attached: bool) -> Zone {
-        Zone { version: FORMAT, brand: brand.into(), attached, rest: toml::Table::new() }
+        Zone { version: FORMAT, brand: brand.into(), attached, autostart: false, rest: toml::Table::new() }
     }
 }
 

@@ -119,8 +119,10 @@ impl<'i> Destruction<'i> {
         let Destruction { inventory, request, .. } = self;
         let name = &be.name;
         if be.running {
-            return Err(Error::refused(format!("{name} is running"))
-                .hint("activate another boot environment, reboot into it, then destroy this one"));
+            return Err(Error::refused(format!("{name} is running")).hint(match inventory.zone {
+                None => "activate another boot environment, reboot into it, then destroy this one".to_string(),
+                Some(_) => format!("activate another boot environment, {}, then destroy this one", inventory.to_boot()),
+            }));
         }
         if be.facts.pinned {
             return Err(Error::refused(format!("{name} is pinned")).hint(format!("`bootenv unpin {name}` first")));

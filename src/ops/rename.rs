@@ -69,7 +69,7 @@ pub fn rename(inventory: &Inventory, from: &BeName, to: &BeName) -> Result<Plan>
         plan.remove.push(Step::DropEntry { be: from.to_string(), path: new.clone() });
     }
     plan.remove.extend(be.facts.claimed().map(|to| Step::Facts { path: new, to, was: be.facts.clone() }));
-    if be.running {
+    if be.running && inventory.zone.is_none() {
         plan.notes.push(format!("{from} is running: /proc/cmdline shows its old name until the next boot"));
     }
     Ok(plan)

@@ -30,7 +30,7 @@ pub fn rollback(
     let name = &be.name;
     if be.running {
         return Err(Error::refused(format!("{name} is running and cannot be changed under its own feet"))
-            .hint(format!("`bootenv create -a -e {name}@{snap} {name}-back` makes a boot environment from the snapshot and activates it; then reboot")));
+            .hint(format!("`bootenv create -a -e {name}@{snap} {name}-back` makes a boot environment from the snapshot and activates it; then {}", inventory.to_boot())));
     }
     if let Some(at) = be.mountpoints.first() {
         return Err(Error::busy(format!("{name} is mounted at {}", at.display()))

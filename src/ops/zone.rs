@@ -81,6 +81,17 @@ pub fn attach(zone: &ZoneName, settings: &Zone, attached: bool) -> Option<Plan> 
     (settings.attached != attached).then(|| Plan::new(format!("zone {verb} {zone}"), step))
 }
 
+/// Plans to let a zone start with the host, or not; nothing if it is so already.
+pub fn autostart(zone: &ZoneName, settings: &Zone, autostart: bool) -> Option<Plan> {
+    let to = Zone { autostart, ..settings.clone() };
+    let verb = if autostart { "enable" } else { "disable" };
+    let step = Step::Zone { zone: zone.clone(), to: Some(to), was: Some(settings.clone()) };
+    let plan = Plan::new(format!("zone {verb} {zone}"), step);
+    let late = autostart && !settings.attached;
+    let plan = if late { plan.noting(format!("{zone} is detached: it starts once it is attached")) } else { plan };
+    (settings.autostart != autostart).then_some(plan)
+}
+
 /// Plans a zone's end. `inside` is what is in it, if that can be seen.
 pub fn destroy_zone(zone: &ZoneName, settings: &Zone, inside: Option<&Inventory>) -> Result<Plan> {
     let step = Step::Zone { zone: zone.clone(), to: None, was: Some(settings.clone()) };

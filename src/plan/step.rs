@@ -460,6 +460,10 @@ impl fmt::Display for Step {
                 write!(f, "destroy all that is left of the zone {zone}, its shared dataset with it")
             }
             Step::Zone { zone, to, was } => match (to, was) {
+                (Some(to), Some(was)) if to.autostart != was.autostart => match to.autostart {
+                    true => write!(f, "let the zone {zone} start with the host"),
+                    false => write!(f, "let the zone {zone} not start with the host"),
+                },
                 (Some(Zone { attached: true, .. }), Some(_)) => write!(f, "attach the zone {zone}"),
                 (Some(_), Some(_)) => write!(f, "detach the zone {zone}"),
                 (Some(to), None) => write!(f, "make the zone {zone}, a container of the brand {}", to.brand),

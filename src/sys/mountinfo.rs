@@ -36,6 +36,12 @@ pub fn root() -> Result<Option<Mount>> {
     Ok(own()?.into_iter().rev().find(|m| m.target == Path::new("/")))
 }
 
+/// What a process has as its root; nothing if it is gone.
+pub fn root_of(pid: u32) -> Option<Mount> {
+    let mounts = read(Path::new(&format!("/proc/{pid}/mountinfo"))).ok()?;
+    mounts.into_iter().rev().find(|m| m.target == Path::new("/"))
+}
+
 /// The mounts of every other mount namespace that a process lives in: containers and private services.
 /// A process that ends while we look is passed over.
 pub fn elsewhere() -> Result<Vec<Mount>> {

@@ -13,10 +13,15 @@ pub const USUAL: &str = "nspawn";
 /// Where an administrator, and packages, put brands; the first that has one of a name is asked.
 const PLACES: [&str; 3] = ["/etc/bootenv/zones", "/usr/local/share/bootenv/zones", "/usr/share/bootenv/zones"];
 
-const COMPILED_IN: [(&str, &str); 1] = [("nspawn", include_str!("../../zones/nspawn.toml"))];
+const COMPILED_IN: [(&str, &str); 2] =
+    [("nspawn", include_str!("../../zones/nspawn.toml")), ("lxc", include_str!("../../zones/lxc.toml"))];
 
 /// The version of the format.
 const FORMAT: u32 = 1;
+
+fn shared_of(zone: &str) -> String {
+    format!("/run/bootenv/zones/{zone}/shared")
+}
 
 /// A kind of container.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -35,6 +40,31 @@ pub struct Brand {
     /// Where its control group may be (cgroup v2), whose processes stand still while it is cloned: the first of these that is there.
     #[serde(default)]
     pub cgroup: Vec<String>,
+    /// The command that prints the process id of its first process. Words are arguments; no shell reads them.
+    #[serde(default)]
+    pub leader: Vec<String>,
+    /// The command that starts it.
+    pub start: Vec<String>,
+    /// The command that stops it.
+    pub stop: Vec<String>,
+    /// The command that succeeds once it has booted.
+    #[serde(default)]
+    pub ready: Vec<String>,
+    /// What is written for it before it starts.
+    pub settings: Option<Settings>,
+}
+
+/// A file that a kind of container reads.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Where it is.
+    pub file: String,
+    /// What is in it.
+    pub text: String,
+    /// Files of others that would be read instead.
+    #[serde(default)]
+    pub instead: Vec<String>,
 }
 
 impl Brand {
@@ -76,27 +106,39 @@ impl Brand {
             Ok(brand) if !brand.root.starts_with('/') || !brand.root.contains("{zone}") => {
                 damaged("root has to be an absolute path with {zone} in it")
             }
+            Ok(brand) if brand.start.is_empty() || brand.stop.is_empty() => {
+                damaged("start and stop have to name commands")
+            }
             Ok(brand) => Ok(brand),
             Err(e) => damaged(e.message().lines().next().unwrap_or_default()),
         }
     }
 
+    /// A text of it, for this zone.
+    pub(super) fn filled(&self, text: &str, zone: &ZoneName) -> String {
+        let text = text.replace("{root}", &self.root).replace("{shared}", &shared_of("{zone}"));
+        // As systemd names units.
+        text.replace("{escaped}", &zone.as_str().replace('-', "\\x2d")).replace("{zone}", zone.as_str())
+    }
+
     /// Where the root of this zone is looked for.
     pub fn root_of(&self, zone: &ZoneName) -> PathBuf {
-        self.root.replace("{zone}", zone.as_str()).into()
+        self.filled("{root}", zone).into()
+    }
+
+    /// Where the shared dataset of this zone is mounted while it runs, for its settings to bind into it.
+    pub(super) fn shared_of(&self, zone: &ZoneName) -> PathBuf {
+        self.filled("{shared}", zone).into()
     }
 
     /// Whether this zone runs.
     pub fn runs(&self, zone: &ZoneName) -> bool {
-        Path::new(&self.running.replace("{zone}", zone.as_str())).exists()
+        Path::new(&self.filled(&self.running, zone)).exists()
     }
 
     /// The control group of this zone, if it is there.
     pub fn group_of(&self, zone: &ZoneName) -> Option<PathBuf> {
-        // As systemd names units.
-        let escaped = zone.as_str().replace('-', "\\x2d");
-        let places = self.cgroup.iter().map(|place| place.replace("{escaped}", &escaped));
-        places.map(|place| PathBuf::from(place.replace("{zone}", zone.as_str()))).find(|place| place.is_dir())
+        self.cgroup.iter().map(|place| PathBuf::from(self.filled(place, zone))).find(|place| place.is_dir())
     }
 
     /// Whether something is in a root that can be started.
@@ -113,7 +155,10 @@ mod tests {
     fn what_is_compiled_in_can_be_used() {
         for (name, text) in COMPILED_IN {
             let brand = Brand::parse(text, Path::new(name)).unwrap();
-            assert!(brand.root_of(&ZoneName::parse("web").unwrap()).ends_with("web"), "{name}");
+            let web = ZoneName::parse("web").unwrap();
+            assert!(brand.root_of(&web).iter().any(|part| part == "web"), "{name}");
+            let settings = brand.filled(&brand.settings.as_ref().unwrap().text, &web);
+            assert!(settings.contains("/run/bootenv/zones/web/shared") && !settings.contains('{'), "{settings}");
         }
     }
 
@@ -125,6 +170,7 @@ mod tests {
             (text.replace("/var/lib/machines/{zone}", "machines/{zone}"), "absolute"),
             (text.replace("/var/lib/machines/{zone}", "/var/lib/machines"), "{zone}"),
             (format!("{text}\nroof = 1\n"), "roof"),
+            (text.replace("\nstop = [", "\nstop = [] #"), "start and stop"),
             ("=".to_string(), ""),
         ] {
             let error = Brand::parse(&bad, Path::new("/etc/x.toml")).unwrap_err();

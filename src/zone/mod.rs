@@ -1,10 +1,14 @@
 //! Zones: containers whose roots follow the BE of the host. What is kept of each lies in the tool's own directory, in a directory of
-//! its own: its settings, by which it is there at all, and what it runs.
+//! its own: its settings, by which it is there at all, and what it runs. As a container it is driven by its brand.
 
 mod brand;
+mod container;
+mod drive;
 mod record;
 
 pub use brand::{Brand, USUAL};
+pub use container::{Container, Due};
+pub use drive::happens;
 pub use record::Record;
 
 use crate::domain::{FORMAT, Zone, ZoneName};

@@ -455,6 +455,10 @@ fn zones() {
     let settings = Zone::new("nspawn", true);
     assert_eq!(ops::attach(&zone("web"), &settings, true), None);
     told.case("detached", Ok(ops::attach(&zone("web"), &settings, false).unwrap()));
+    assert_eq!(ops::autostart(&zone("web"), &settings, false), None);
+    told.case("started with the host", Ok(ops::autostart(&zone("web"), &settings, true).unwrap()));
+    let detached = Zone { attached: false, ..settings.clone() };
+    told.case("started with the host, detached", Ok(ops::autostart(&zone("web"), &detached, true).unwrap()));
     told.case("destroyed", ops::destroy_zone(&zone("web"), &settings, Some(&from_web())));
     told.case("destroyed, with its place gone", ops::destroy_zone(&zone("web"), &settings, None));
     let pinned = but(from_web(), "blue", |be| be.facts.pinned = true);

@@ -57,4 +57,5 @@ mod zone_frozen;
 mod zone_make;
 mod zone_mount;
 mod zone_parents;
+mod zone_run;
 mod zone_verbs;
