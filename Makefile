@@ -7,6 +7,8 @@ CARGO ?= cargo
 BIN = target/release/bootenv
 ETC = /etc
 UNITS = $(PREFIX)/lib/systemd/system
+# What answers at the sockets.
+INSIDE_SERVICES = zones/bootenv.service zones/bootenv-inside@.service
 # Where libzypp looks for plugins, whatever PREFIX is.
 ZYPP = /usr/lib/zypp/plugins
 
@@ -47,6 +49,9 @@ install: build install-zones
 	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/bootenv
 	install -d $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	install -d $(DESTDIR)$(UNITS)
+	install -m 0644 zones/*.socket $(INSIDE_SERVICES) $(DESTDIR)$(UNITS)/
+	install -D -m 0644 src/varlink/io.bootenv.varlink $(DESTDIR)$(PREFIX)/share/varlink/io.bootenv.varlink
 	install -D -m 0644 man/bootenv.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/bootenv.toml.5
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
 	    $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
@@ -73,6 +78,8 @@ install-zones:
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(UNITS)/,systemd-nspawn@.service.d/bootenv.conf bootenv-zone@.service \
 	    bootenv-zones.service multi-user.target.wants/bootenv-zones.service)
+	rm -f $(addprefix $(DESTDIR)$(UNITS)/,$(notdir $(wildcard zones/*.socket) $(INSIDE_SERVICES))) \
+	    $(DESTDIR)$(PREFIX)/share/varlink/io.bootenv.varlink
 	rm -f $(DESTDIR)$(PREFIX)/sbin/bootenv $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,$(notdir $(wildcard man/*.8))) \
 	    $(DESTDIR)$(PREFIX)/share/man/man5/bootenv.toml.5 \
 	    $(DESTDIR)$(PREFIX)/share/bash-completion/completions/bootenv \

@@ -28,6 +28,7 @@
 //! | [`settings`] | what can be set in a BE |
 //! | [`zone`] | containers: brands, what each zone runs, what is put in place for it |
 //! | [`session`] | one run against one store: opened, locked, recovered, read |
+//! | [`varlink`] | `io.bootenv`: what zones and programs ask for over a socket |
 //! | [`sys`] | the only code that touches the kernel, and the only `unsafe` |
 //!
 //! The library never prints and never exits. An [`error::Error`] carries its kind, the path and the repair.
@@ -200,6 +201,21 @@
 //!
 //! What runs in a zone is what the first process of its container has as its root, as the kernel tells it; no file is asked for that.
 //!
+//! # From inside a zone
+//!
+//! A zone is given a socket and nothing else ([`varlink`]). The zone is known by the socket, and who connects by what the kernel tells of
+//! the process; nothing that is said counts for either. On the host a service for each zone reads calls, within limits, and starts this
+//! same program for each of them, told the zone as an administrator would tell it: so there is one way to change a zone, a call that goes
+//! wrong takes nobody along, and one that takes too long can be ended, for the journal makes good what is cut off. In threads of one process
+//! neither would hold, and libzfs is not made for them.
+//!
+//! Inside, the same program finds the socket and sends what the verbs would do. What comes back are the documents of `--json`, and a list is made
+//! an inventory again, so that tables are drawn by one piece of code. Names of the host's BEs do not come along: they are veiled in
+//! [`session`], where all that a verb may tell is read.
+//!
+//! The protocol is a few dozen lines here. `varlink`, the crate that has no runtime, reads a message of any length, for as long as it
+//! takes, and knows nothing of who has sent it; `zlink` is asynchronous. A socket that root of a container writes to needs the contrary.
+//!
 //! # Differences from the design
 //!
 //! - Steps are not journalled one by one: see above.
@@ -228,4 +244,5 @@ pub mod settings;
 pub mod shared;
 pub mod store;
 pub mod sys;
+pub mod varlink;
 pub mod zone;

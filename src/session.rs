@@ -5,7 +5,8 @@ mod along;
 pub use along::Which;
 
 use crate::domain::{
-    Along, BeName, BootEnv, Inventory, MenuState, NextBoot, Owner, Target, Zone, ZoneName, ZoneView, told_of,
+    Along, BeName, BootEnv, Inventory, MenuState, NextBoot, Owner, StoreInfo, Target, Zone, ZoneName, ZoneView, policy,
+    told_of, veil,
 };
 use crate::error::{Error, Kind, Result};
 use crate::loader::{self, Described, Entry, Loader};
@@ -13,6 +14,7 @@ use crate::plan::execute::{Observer, World, execute, preflight};
 use crate::plan::{Plan, journal, recover};
 use crate::settings::Settings;
 use crate::store::{self, About, Contents, Lock, Opened, Store};
+use crate::sys::mountinfo::{self, Mount};
 use crate::sys::tree::Tree;
 use crate::zone::{self, Brand, Record};
 use std::cell::{Cell, RefCell};
@@ -44,6 +46,14 @@ struct Inside {
     whole: Box<Session>,
     view: ZoneView,
     brand: Brand,
+    guest: Option<Guest>,
+}
+
+/// The zone's own administrator, who has asked from inside.
+struct Guest {
+    /// What his root is.
+    root: Option<Mount>,
+    settings: Zone,
 }
 
 impl std::fmt::Debug for Session {
@@ -74,10 +84,49 @@ impl Session {
                 whole: Box::new(self),
                 view: ZoneView::new(name.clone(), owner),
                 brand: Brand::named(&settings.brand)?,
+                guest: None,
             }),
             chosen: Cell::new(None),
             loader: RefCell::default(),
         })
+    }
+
+    /// Lets a process inside the zone that was gone into be the one who asks: what it runs in runs, what is the host's has no name, and
+    /// what is set for the zone holds.
+    pub fn ask_from_inside(&mut self, pid: u32) -> Result<()> {
+        let Some(inside) = &mut self.zone else { return Ok(()) };
+        let settings = inside.whole.zone(&inside.view.name)?;
+        inside.guest = Some(Guest { root: mountinfo::root_of(pid), settings });
+        inside.view.owner = inside.view.owner.as_ref().map(Owner::veiled).transpose()?;
+        Ok(())
+    }
+
+    /// Refuses to make more of a zone's BEs and snapshots than it may make itself.
+    pub fn may_make_more(&self) -> Result<()> {
+        let Some(Guest { settings, .. }) = self.zone.as_ref().and_then(|inside| inside.guest.as_ref()) else {
+            return Ok(());
+        };
+        let bes = self.listing(true)?.bes;
+        let there = bes.iter().map(|be| 1 + be.snapshots.len() as u64).sum::<u64>();
+        let hint = "destroy some first; or the administrator of the host can allow more (`bootenv zone limit`)";
+        if there >= settings.most() {
+            return Err(Error::refused(format!(
+                "there are {there} boot environments and snapshots, and there may be {}",
+                settings.most()
+            ))
+            .hint(hint));
+        }
+        let Some(most) = settings.most_space else { return Ok(()) };
+        let takes = self.store().takes()?;
+        if takes >= most {
+            return Err(Error::refused(format!(
+                "the zone takes {}, and may take {}",
+                policy::size(takes),
+                policy::size(most)
+            ))
+            .hint(hint));
+        }
+        Ok(())
     }
 
     /// What is set for a zone, which has to be there.
@@ -360,6 +409,15 @@ impl Session {
         self.read(About::There(&wanted))
     }
 
+    /// What the store is. Where it lies on the host is none of a zone's business.
+    fn info(&self) -> StoreInfo {
+        let info = self.store().info();
+        match &self.zone {
+            Some(Inside { view, guest: Some(_), .. }) => StoreInfo { name: view.name.to_string(), ..info },
+            _ => info,
+        }
+    }
+
     fn read(&self, about: About<'_>) -> Result<Inventory> {
         let mut contents = self.store().contents(about)?;
         if !self.store().initialised() {
@@ -370,7 +428,7 @@ impl Session {
             let next = NextBoot { unknown: true, ..NextBoot::default() };
             let attention = [contents.attention, attention].concat();
             return Ok(Inventory {
-                store: self.store().info(),
+                store: self.info(),
                 bes: contents.bes,
                 shared: contents.shared,
                 next,
@@ -397,7 +455,7 @@ impl Session {
             attention.iter_mut().chain(&mut menu.problems).for_each(|text| *text = told_of(&view.name, text));
         }
         Ok(Inventory {
-            store: self.store().info(),
+            store: self.info(),
             bes: contents.bes,
             shared: contents.shared,
             next,
@@ -408,23 +466,24 @@ impl Session {
         })
     }
 
-    /// Which zone BE runs: what the first process of the container has as its root.
+    /// Which zone BE runs: what the first process of the container has as its root, or whoever asks from inside.
     fn see_what_runs(&self, inside: &Inside, contents: &mut Contents) {
-        match inside.brand.leaders_root(&inside.view.name) {
-            Ok(root) => {
-                let runs = |be: &BootEnv| root.as_ref().is_some_and(|root| self.store().is_mount_of(root, &be.path));
-                contents.bes.iter_mut().for_each(|be| be.running = runs(be));
-            }
-            Err(e) => {
-                contents.attention.push(format!("it cannot be seen which boot environment runs: {}", e.in_a_line()))
-            }
+        let leaders = inside.brand.leaders_root(&inside.view.name).unwrap_or_else(|e| {
+            contents.attention.push(format!("it cannot be seen which boot environment runs: {}", e.in_a_line()));
+            None
+        });
+        let guests = inside.guest.as_ref().and_then(|guest| guest.root.as_ref());
+        let roots: Vec<&Mount> = leaders.iter().chain(guests).collect();
+        for be in &mut contents.bes {
+            be.running = roots.iter().any(|root| self.store().is_mount_of(root, &be.path));
         }
     }
 
     /// How a zone stands to the BEs of the host.
     fn view(&self, inside: &Inside, contents: &Contents, about: About<'_>) -> Result<ZoneView> {
-        let Inside { whole, view, brand } = inside;
-        let hosts = whole.store().contents(About::List { details: false })?.bes;
+        let Inside { whole, view, brand, guest } = inside;
+        let hosts = whole.store().contents(About::List { details: false })?.bes.into_iter();
+        let named = |be: BootEnv| Ok((if guest.is_some() { veil(be.uuid)? } else { be.name }, be.uuid));
         let record = Record::new(&self.opened.store, brand.clone(), None);
         let loader = self.loader()?;
         let runs = |be: &BootEnv| {
@@ -432,7 +491,7 @@ impl Session {
         };
         let looked_at = matches!(about, About::All | About::List { .. });
         Ok(ZoneView {
-            hosts: hosts.into_iter().map(|be| (be.name, be.uuid)).collect(),
+            hosts: hosts.map(named).collect::<Result<_>>()?,
             // A damaged one is told of with the menu.
             runs: record.all().unwrap_or_default(),
             cannot_run: contents.bes.iter().filter(|be| looked_at && !runs(be)).map(|be| be.name.clone()).collect(),

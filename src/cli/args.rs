@@ -1,6 +1,6 @@
 //! What the command line accepts.
 
-use crate::domain::policy::Amount;
+use crate::domain::policy::{self, Amount};
 use crate::ops;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -94,6 +94,16 @@ pub enum Verb {
     Zone(Zone),
     /// Look for what is wrong with the store, the menu and the loader
     Check(Check),
+    /// Serve io.bootenv at the socket that was passed on: started by systemd
+    #[command(hide = true)]
+    Serve,
+    /// Answer a call from standard input: started by `serve`
+    #[command(hide = true)]
+    Answer {
+        /// The process that has called
+        #[arg(long, value_name = "PID")]
+        peer: u32,
+    },
     /// Write shell completions to standard output
     Completions {
         /// For which shell
@@ -102,7 +112,7 @@ pub enum Verb {
 }
 
 /// `list`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct List {
     /// All: datasets and snapshots
     #[arg(short)]
@@ -239,6 +249,23 @@ pub struct Prune {
 
 fn amount(text: &str) -> Result<Amount, String> {
     Amount::try_from(text.to_string())
+}
+
+/// A limit: so much, or none.
+pub type Limit = Option<u64>;
+
+fn count(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(None),
+        _ => text.parse().map(Some).map_err(|_| "that is no number, and not `none`".to_string()),
+    }
+}
+
+fn size(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(None),
+        _ => policy::bytes(text).map(Some).map_err(|e| e.message),
+    }
 }
 
 /// `pin` and `unpin`.
@@ -445,6 +472,17 @@ pub enum ZoneVerb {
     },
     /// Let a zone not follow the boot environments of the host
     Detach {
+        /// The zone
+        name: String,
+    },
+    /// Set how much a zone may take by itself
+    Limit {
+        /// Boot environments and snapshots, so many together; `none` for as many as usual
+        #[arg(long, value_name = "N", value_parser = count)]
+        boot_environments: Option<Limit>,
+        /// Space, as 20G; `none` for any
+        #[arg(long, value_name = "SIZE", value_parser = size)]
+        space: Option<Limit>,
         /// The zone
         name: String,
     },

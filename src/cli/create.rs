@@ -28,6 +28,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Create) -> Result<()> {
             return Err(ops::not_bootable(&inventory, &source));
         }
     }
+    session.may_make_more()?;
     cx.carry_out(&session, &locks.store, &plan)
 }
 

@@ -14,15 +14,22 @@ use std::fmt::Write;
 use std::mem::ManuallyDrop;
 
 pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
-    let only = args.name.as_deref().map(BeName::parse).transpose()?;
+    args.name.as_deref().map(BeName::parse).transpose()?;
     let session = cx.look()?;
     let seen = if cx.out.is_json() { session.zones_seen() } else { Vec::new() };
     let zones: Vec<Along> = seen.into_iter().filter_map(|(_, zone)| zone.ok()).collect();
-    // Never dropped: the process ends next, and giving a thousand BEs back piece by piece takes as long as finding some.
-    let mut inventory = ManuallyDrop::new(match cx.out.is_json() {
+    let inventory = match cx.out.is_json() {
         true => session.inventory()?,
         false => session.listing(args.snapshots || args.datasets || args.all || args.tree)?,
-    });
+    };
+    show(cx, args, inventory, &zones)
+}
+
+/// Shows what is to be seen of it.
+pub(super) fn show(cx: &Context, args: &args::List, inventory: Inventory, zones: &[Along]) -> Result<()> {
+    let only = args.name.as_deref().map(BeName::parse).transpose()?;
+    // Never dropped: the process ends next, and giving a thousand BEs back piece by piece takes as long as finding some.
+    let mut inventory = ManuallyDrop::new(inventory);
     if let Some(name) = &only {
         inventory.be(name)?;
     }
@@ -100,7 +107,12 @@ fn document(inventory: &Inventory, zones: &[Along], chosen: &[&BootEnv]) -> Valu
             document
         })
         .collect();
-    json!({"version": 1, "store": {"kind": store.kind, "name": store.name, "uuid": store.uuid}, "boot_environments": bes})
+    let mut document = json!({"version": 1, "store": {"kind": store.kind, "name": store.name, "uuid": store.uuid}});
+    if let Some(zone) = &inventory.zone {
+        document["host"] = json!(zone.owner.as_ref().map(|owner| owner.name.as_str()));
+    }
+    document["boot_environments"] = bes.into();
+    document
 }
 
 /// What belongs to a BE of the host in zones, and what they run with it.
@@ -173,7 +185,7 @@ fn rows<'i>(
         if depth == 0 { be.name.as_str().into() } else { format!("{indent}{}", be.name).into() },
         flags(inventory, be).into(),
         be.mountpoints.first().map_or("-".into(), |m| printable(m.to_string_lossy()).into()),
-        be.used.map_or("-".into(), |bytes| super::output::size(bytes).into()),
+        be.used.map_or("-".into(), |bytes| crate::domain::policy::size(bytes).into()),
         be.facts.policy().into(),
         Cell::Time(be.created),
         described(&be.facts),

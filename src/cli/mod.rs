@@ -1,6 +1,7 @@
 //! The command line: one file per verb, arguments in, report out. `output.rs` is the only printer.
 
 mod activate;
+mod answer;
 pub mod args;
 mod auto;
 mod check;
@@ -9,6 +10,7 @@ mod describe;
 mod destroy;
 mod diff;
 mod init;
+mod inside;
 mod list;
 mod mount;
 mod output;
@@ -18,6 +20,7 @@ mod prune;
 mod rename;
 mod rollback;
 mod run;
+mod serve;
 mod status;
 mod unmount;
 mod upgrade;
@@ -39,16 +42,20 @@ use std::process::ExitCode;
 struct Context {
     cli: args::Global,
     out: Output,
+    /// The process in the zone that asks, if it is its own administrator.
+    guest: Option<u32>,
 }
 
 impl Context {
     fn session(&self) -> Result<Session> {
         let zone = self.cli.zone.as_deref().map(ZoneName::parse).transpose()?;
         let session = Session::open(self.cli.store.as_deref())?;
-        match zone {
-            Some(zone) => session.enter(&zone),
-            None => Ok(session),
+        let Some(zone) = zone else { return Ok(session) };
+        let mut session = session.enter(&zone)?;
+        if let Some(pid) = self.guest {
+            session.ask_from_inside(pid)?;
         }
+        Ok(session)
     }
 
     /// Opens the store for a change: locked, with what was begun finished or undone.
@@ -103,7 +110,7 @@ pub fn main() -> ExitCode {
         }
     };
     let Cli { global, verb } = cli;
-    let mut context = Context { out: Output::new(&global), cli: global };
+    let mut context = Context { out: Output::new(&global), cli: global, guest: None };
     match run(&mut context, verb) {
         Ok(status) => status,
         Err(error) => {
@@ -114,6 +121,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(cx: &mut Context, verb: Option<Verb>) -> Result<ExitCode> {
+    if inside::is_meant(cx, verb.as_ref()) {
+        inside::run(cx, verb)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     match verb {
         None | Some(Verb::Status) => status::run(cx)?,
         Some(Verb::List(args)) => list::run(cx, &args)?,
@@ -135,6 +146,8 @@ fn run(cx: &mut Context, verb: Option<Verb>) -> Result<ExitCode> {
         Some(Verb::Diff(args)) => diff::run(cx, &args)?,
         Some(Verb::Init(args)) => init::run(cx, &args)?,
         Some(Verb::Zone(args)) => zone::run(cx, &args)?,
+        Some(Verb::Serve) => serve::run(cx)?,
+        Some(Verb::Answer { peer }) => answer::run(cx, peer)?,
         Some(Verb::Check(args)) => return check::run(cx, &args),
         Some(Verb::Completions { shell }) => {
             let mut text = Vec::new();

@@ -1,6 +1,7 @@
 //! The only printer: reports, notes, progress bars, errors.
 
 use super::args::Global;
+use crate::domain::policy::size;
 use crate::domain::{ZoneName, told_of};
 use crate::error::{Error, Result};
 use crate::plan::execute::Observer;
@@ -9,6 +10,7 @@ use crate::sys::copy::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io::{IsTerminal, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -25,6 +27,8 @@ pub struct Output {
     notes: Vec<String>,
     zone: Option<ZoneName>,
     pager: Option<Child>,
+    /// What would have been printed, if nothing is to be.
+    kept: Option<RefCell<String>>,
 }
 
 impl Drop for Output {
@@ -53,7 +57,22 @@ impl Output {
             // One that is no name is refused before anything is told of it.
             zone: global.zone.as_deref().and_then(|zone| ZoneName::parse(zone).ok()),
             pager: None,
+            kept: None,
         }
+    }
+
+    /// Prints nothing, and keeps documents for whoever passes them on.
+    pub fn kept() -> Self {
+        let global = Global { store: None, zone: None, json: true, dry_run: false, verbose: false, quiet: true };
+        let mut out = Output::new(&global);
+        out.kept = Some(RefCell::default());
+        out
+    }
+
+    /// The document that was kept.
+    pub fn take_document(&self) -> Result<Value> {
+        let text = self.kept.as_ref().map(RefCell::take).unwrap_or_default();
+        serde_json::from_str(&text).map_err(|e| Error::failed(format!("there is no document: {e}")))
     }
 
     /// A line for people; nothing with `--json` or `-q`.
@@ -75,6 +94,10 @@ impl Output {
 
     /// Lines of data, each with its end.
     pub fn text(&self, text: &str) {
+        if let Some(kept) = &self.kept {
+            kept.borrow_mut().push_str(text);
+            return;
+        }
         match std::io::stdout().write_all(text.as_bytes()) {
             Ok(()) => {}
             // A reader that went away (`bootenv list | head`) is no error of ours.
@@ -172,15 +195,35 @@ impl Output {
     pub fn plan(&mut self, plan: &Plan, dry_run: bool) -> Result<()> {
         if self.json {
             self.document(&self.plan_document(plan, dry_run));
-        } else if dry_run {
-            self.line(format!("{} would:", plan.request));
-            plan.steps().for_each(|s| self.line(format!("  {s}")));
-            plan.notes.iter().for_each(|n| self.line(format!("note: {n}")));
-            plan.frees.iter().for_each(|bytes| self.line(format!("{} would be free", size(*bytes))));
         } else {
-            plan.notes.iter().for_each(|n| self.line(n));
+            let steps: Vec<String> = plan.steps().map(Step::to_string).collect();
+            self.told_of_plan(dry_run, &plan.request, &steps, &plan.notes, plan.frees);
         }
         Ok(())
+    }
+
+    fn told_of_plan(&self, dry_run: bool, request: &str, steps: &[String], notes: &[String], frees: Option<u64>) {
+        if !dry_run {
+            return notes.iter().for_each(|n| self.line(n));
+        }
+        self.line(format!("{request} would:"));
+        steps.iter().for_each(|s| self.line(format!("  {s}")));
+        notes.iter().for_each(|n| self.line(format!("note: {n}")));
+        frees.iter().for_each(|bytes| self.line(format!("{} would be free", size(*bytes))));
+    }
+
+    /// The document of a change that was made, or would be, elsewhere.
+    pub fn made_elsewhere(&self, document: &Value) {
+        if self.json {
+            return self.document(document);
+        }
+        let texts = |field: &str| {
+            let all = document[field].as_array().into_iter().flatten();
+            all.filter_map(|text| text.as_str().map(str::to_string)).collect::<Vec<_>>()
+        };
+        let dry_run = document["dry_run"].as_bool().unwrap_or(false);
+        let request = document["request"].as_str().unwrap_or_default();
+        self.told_of_plan(dry_run, request, &texts("steps"), &texts("notes"), document["frees_bytes"].as_u64());
     }
 
     /// The same for programs.
@@ -254,6 +297,11 @@ impl Output {
     }
 }
 
+/// Tells the administrator of the host what a service has met with, in the journal.
+pub fn in_journal(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// An error as the one JSON document on standard error.
 pub fn error_document(error: &Error) {
     let document = json!({"error": {"kind": error.kind.as_str(), "message": error.message, "hint": error.hint}});
@@ -309,18 +357,6 @@ impl Observer for Output {
     fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
-}
-
-/// Bytes as people read them.
-pub fn size(bytes: u64) -> String {
-    let mut value = bytes as f64;
-    for unit in ["B", "K", "M", "G"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1}T")
 }
 
 /// Bytes that may be anything, so that they stay on their line and do nothing to a terminal: what is no printable text as `\xNN`.

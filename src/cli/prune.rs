@@ -1,10 +1,10 @@
 //! `bootenv prune`.
 
 use super::destroy::look_at;
-use super::output::size;
 use super::{Context, args};
 use crate::altroot;
 use crate::domain::policy::Policy;
+use crate::domain::policy::size;
 use crate::domain::{BeName, Inventory, Target};
 use crate::error::Result;
 use crate::ops::{self, Destroy};

@@ -74,7 +74,7 @@ fn summary(cx: &Context, upgraded: &Upgraded, changes: &Changes, used: Option<u6
     section("changed", changes.changed.iter().map(|(name, old, new)| format!("{name} {old} -> {new}")).collect());
     section("services that differ", changes.services.clone());
     if let Some(used) = used {
-        cx.out.line(format!("{be} takes {}", super::output::size(used)));
+        cx.out.line(format!("{be} takes {}", crate::domain::policy::size(used)));
     }
     cx.out.line(match activate {
         Activate::No => format!("{be} is ready: `bootenv activate {be}` boots it from the next boot on"),

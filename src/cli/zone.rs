@@ -30,6 +30,7 @@ pub(super) fn run(cx: &mut Context, args: &args::Zone) -> Result<()> {
         ZoneVerb::Adopt(args) => adopt(cx, args),
         ZoneVerb::Attach { name } => set(cx, name, "attach", "is attached", |n, was| ops::attach(n, was, true)),
         ZoneVerb::Detach { name } => set(cx, name, "detach", "is detached", |n, was| ops::attach(n, was, false)),
+        ZoneVerb::Limit { boot_environments, space, name } => limit(cx, name, *boot_environments, *space),
         ZoneVerb::Destroy { yes, name } => destroy(cx, name, *yes),
         ZoneVerb::Start(args) => zone_run::start(cx, args),
         ZoneVerb::Stop(args) => zone_run::stop(cx, args),
@@ -208,6 +209,25 @@ fn set(
         Some(plan) => cx.carry_out(&session, &locks.store, &plan),
         None => {
             cx.out.already(&format!("zone {verb} {name}"), &format!("{name} {so} already"));
+            Ok(())
+        }
+    }
+}
+
+fn limit(
+    cx: &mut Context,
+    name: &str,
+    boot_environments: Option<args::Limit>,
+    space: Option<args::Limit>,
+) -> Result<()> {
+    let name = ZoneName::parse(name)?;
+    let session = cx.session()?;
+    let locks = session.begin_with(&[&name], &mut cx.out)?;
+    let settings = session.zone(&name)?;
+    match ops::limit(&name, &settings, boot_environments, space) {
+        Some(plan) => cx.carry_out(&session, &locks.store, &plan),
+        None => {
+            cx.out.already(&format!("zone limit {name}"), &ops::limits(&name, &settings));
             Ok(())
         }
     }

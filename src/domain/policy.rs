@@ -56,6 +56,18 @@ pub fn bytes(text: &str) -> Result<u64> {
     if bytes > 1 << 56 { Err(bad()) } else { Ok(bytes) }
 }
 
+/// Bytes as people read them.
+pub fn size(bytes: u64) -> String {
+    let mut value = bytes as f64;
+    for unit in ["B", "K", "M", "G"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1}T")
+}
+
 /// Which automatic BEs stay: the newest, the young, and not too many where space is short.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -1,6 +1,7 @@
 //! Zones: containers whose roots follow the BE of the host.
 
 use super::{Asked, BeName, BootEnv, FORMAT, Inventory, Snapshot, ZoneName};
+use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -19,6 +20,12 @@ pub struct Zone {
     /// Whether it starts when the host has booted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub autostart: bool,
+    /// How many zone BEs and snapshots it may make itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_boot_environments: Option<u64>,
+    /// How many bytes all it has may take, before it makes more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_space: Option<u64>,
     /// Everything else that stands in the file.
     #[serde(flatten)]
     pub rest: toml::Table,
@@ -27,7 +34,24 @@ pub struct Zone {
 impl Zone {
     /// One of this brand.
     pub fn new(brand: impl Into<String>, attached: bool) -> Zone {
-        Zone { version: FORMAT, brand: brand.into(), attached, autostart: false, rest: toml::Table::new() }
+        Zone {
+            version: FORMAT,
+            brand: brand.into(),
+            attached,
+            autostart: false,
+            most_boot_environments: None,
+            most_space: None,
+            rest: toml::Table::new(),
+        }
+    }
+
+    /// How many zone BEs and snapshots it may make itself, if nothing else is set: one that makes them without end would be felt by all
+    /// that use the store.
+    pub const USUAL_MOST: u64 = 100;
+
+    /// How many zone BEs and snapshots it may make itself.
+    pub fn most(&self) -> u64 {
+        self.most_boot_environments.unwrap_or(Self::USUAL_MOST)
     }
 }
 
@@ -67,6 +91,18 @@ pub enum Belongs<'v> {
     Elsewhere(&'v BeName),
     /// Of none that is there: that is gone, or was never told.
     Nowhere,
+}
+
+impl Owner {
+    /// It as the zone's own administrator knows it: he has to tell BEs of the host apart, and their names are none of his business.
+    pub fn veiled(&self) -> Result<Owner> {
+        Ok(Owner { name: veil(self.uuid)?, ..self.clone() })
+    }
+}
+
+/// What a BE of the host is called inside zones: part of its identity.
+pub fn veil(host: Uuid) -> Result<BeName> {
+    BeName::parse(&format!("host-{:08x}", host.as_fields().0))
 }
 
 impl ZoneView {

@@ -28,7 +28,7 @@ pub use prune::{Pruned, prune};
 pub use rename::rename;
 pub use rollback::{Elsewhere, rollback};
 pub use upgrade::{Upgrade, Upgraded, upgrade};
-pub use zone::{CreateZone, ZoneOrigin, attach, autostart, create_zone, destroy_zone};
+pub use zone::{CreateZone, ZoneOrigin, attach, autostart, create_zone, destroy_zone, limit, limits};
 
 use crate::domain::{BeName, BootEnv, Facts, Inventory, Target};
 use crate::error::{Error, Result};

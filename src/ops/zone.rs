@@ -1,7 +1,7 @@
 //! `zone`: containers, made, let go and destroyed. What is in one is changed by the other verbs, told `--zone`.
 
 use super::destroy::everything;
-use crate::domain::{BeName, Facts, Inventory, Owner, Zone, ZoneName, title};
+use crate::domain::{BeName, Facts, Inventory, Owner, Zone, ZoneName, policy, title};
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Step};
 use crate::store::{be_path, zone_path};
@@ -90,6 +90,30 @@ pub fn autostart(zone: &ZoneName, settings: &Zone, autostart: bool) -> Option<Pl
     let late = autostart && !settings.attached;
     let plan = if late { plan.noting(format!("{zone} is detached: it starts once it is attached")) } else { plan };
     (settings.autostart != autostart).then_some(plan)
+}
+
+/// Plans to set how much a zone may take by itself, where something is said of it; nothing if it is so already.
+pub fn limit(
+    zone: &ZoneName,
+    settings: &Zone,
+    boot_environments: Option<Option<u64>>,
+    space: Option<Option<u64>>,
+) -> Option<Plan> {
+    let to = Zone {
+        most_boot_environments: boot_environments.unwrap_or(settings.most_boot_environments),
+        most_space: space.unwrap_or(settings.most_space),
+        ..settings.clone()
+    };
+    let (same, told) = (to == *settings, limits(zone, &to));
+    let step = Step::Zone { zone: zone.clone(), to: Some(to), was: Some(settings.clone()) };
+    (!same).then(|| Plan::new(format!("zone limit {zone}"), step).noting(told))
+}
+
+/// How much a zone may take by itself, in words.
+pub fn limits(zone: &ZoneName, settings: &Zone) -> String {
+    let space =
+        settings.most_space.map_or("no limit to its space".into(), |most| format!("{} of space", policy::size(most)));
+    format!("{zone} may make {} boot environments and snapshots, with {space}", settings.most())
 }
 
 /// Plans a zone's end. `inside` is what is in it, if that can be seen.

@@ -464,6 +464,9 @@ impl fmt::Display for Step {
                     true => write!(f, "let the zone {zone} start with the host"),
                     false => write!(f, "let the zone {zone} not start with the host"),
                 },
+                (Some(to), Some(was)) if to.attached == was.attached => {
+                    write!(f, "set how much the zone {zone} may take")
+                }
                 (Some(Zone { attached: true, .. }), Some(_)) => write!(f, "attach the zone {zone}"),
                 (Some(_), Some(_)) => write!(f, "detach the zone {zone}"),
                 (Some(to), None) => write!(f, "make the zone {zone}, a container of the brand {}", to.brand),

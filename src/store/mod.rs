@@ -253,6 +253,9 @@ pub trait Store {
     /// How much room there is for data, once all that was destroyed is really free.
     fn space(&self) -> Result<Space>;
 
+    /// Bytes that all the data in the BEs, their snapshots and the shared dataset takes, each counted once.
+    fn takes(&self) -> Result<u64>;
+
     /// Renames a dataset.
     fn rename(&self, from: &str, to: &str) -> Result<()>;
 

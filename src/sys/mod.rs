@@ -7,10 +7,12 @@ pub mod copy;
 pub mod efivar;
 pub mod freeze;
 pub mod keeper;
+pub mod listen;
 pub mod loopdev;
 pub mod mount;
 pub mod mountinfo;
 pub mod namespace;
+pub mod peer;
 pub mod process;
 pub mod tree;
 #[cfg(feature = "zfs")]

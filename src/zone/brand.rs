@@ -37,7 +37,8 @@ pub struct Brand {
     pub init: Vec<String>,
     /// What is there while a container runs.
     pub running: String,
-    /// Where its control group may be (cgroup v2), whose processes stand still while it is cloned: the first of these that is there.
+    /// Where its control group may be (cgroup v2), whose processes stand still while it is cloned: the first of these that is there. Who
+    /// asks from inside has to be in one of them, or below.
     #[serde(default)]
     pub cgroup: Vec<String>,
     /// The command that prints the process id of its first process. Words are arguments; no shell reads them.
@@ -141,10 +142,22 @@ impl Brand {
         self.cgroup.iter().map(|place| PathBuf::from(self.filled(place, zone))).find(|place| place.is_dir())
     }
 
+    /// Whether what is in this control group, the first on its way that is no slice, is in this zone.
+    pub fn is_unit_of(&self, zone: &ZoneName, unit: &str) -> bool {
+        let units = self.cgroup.iter().map(|place| self.filled(place, zone));
+        units.into_iter().any(|place| first_unit(&place) == Some(unit))
+    }
+
     /// Whether something is in a root that can be started.
     pub fn starts(&self, root: &Tree) -> bool {
         self.init.iter().any(|init| root.exists(init))
     }
+}
+
+/// The first control group on the way to one that is no slice.
+fn first_unit(place: &str) -> Option<&str> {
+    let path = place.strip_prefix("/sys/fs/cgroup/")?;
+    path.split('/').find(|part| !part.is_empty() && !part.ends_with(".slice"))
 }
 
 #[cfg(test)]
@@ -159,6 +172,18 @@ mod tests {
             assert!(brand.root_of(&web).iter().any(|part| part == "web"), "{name}");
             let settings = brand.filled(&brand.settings.as_ref().unwrap().text, &web);
             assert!(settings.contains("/run/bootenv/zones/web/shared") && !settings.contains('{'), "{settings}");
+        }
+    }
+
+    #[test]
+    fn whose_processes_they_are() {
+        let brand = Brand::parse(COMPILED_IN[0].1, Path::new("nspawn")).unwrap();
+        let zone = ZoneName::parse("web-1").unwrap();
+        for unit in ["systemd-nspawn@web-1.service", "machine-web\\x2d1.scope"] {
+            assert!(brand.is_unit_of(&zone, unit), "{unit}");
+        }
+        for other in ["systemd-nspawn@web.service", "machine-web-1.scope", "machine-web\\x2d1.scope.d", "web-1", ""] {
+            assert!(!brand.is_unit_of(&zone, other), "{other}");
         }
     }
 

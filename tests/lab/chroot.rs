@@ -22,22 +22,30 @@ impl Lab {
     /// Makes the BE `name` what runs: it is the root of a mount namespace, and the shared dataset is mounted read-write on
     /// its `/var/shared`. No loader's state can be seen inside, for there is no FAT in the kernels that this lane runs on.
     pub fn running(&self, name: &str) -> Inside {
-        self.root_of_a_namespace(name, true)
+        self.root_of_a_namespace("", name, "", true)
+    }
+
+    /// The same of a zone, with its socket where it is in a container.
+    pub fn running_in_zone(&self, zone: &str, name: &str) -> Inside {
+        let sockets = super::inside::sockets(zone);
+        let socket = format!("mkdir run/bootenv-host; mount --bind '{}' run/bootenv-host", sockets.display());
+        self.root_of_a_namespace(&format!("zones/{zone}/"), name, &socket, true)
     }
 
     /// The same with nothing of the host's: what is installed in the BE runs.
     pub fn running_by_itself(&self, name: &str) -> Inside {
-        self.root_of_a_namespace(name, false)
+        self.root_of_a_namespace("", name, "", false)
     }
 
-    fn root_of_a_namespace(&self, name: &str, with_tools: bool) -> Inside {
+    fn root_of_a_namespace(&self, place: &str, name: &str, more: &str, with_tools: bool) -> Inside {
         let root = self.path("running");
         std::fs::create_dir_all(&root).unwrap();
         let script = format!(
             "set -e; {}; {}; {}
+             {more}
              mount -t tmpfs tmpfs tmp; pivot_root . .; umount -l .; echo ready; exec sleep 600",
-            self.mounting(&format!("ROOT/{name}"), &root),
-            self.mounting("SHARED", &root.join("var/shared")),
+            self.mounting(&format!("{place}ROOT/{name}"), &root),
+            self.mounting(&format!("{place}SHARED"), &root.join("var/shared")),
             self.furnish(&root, with_tools)
         );
         // Ends with the test, however that ends.

@@ -14,6 +14,7 @@ use std::process::{Command, Output};
 
 mod btrfs;
 pub mod chroot;
+pub mod inside;
 #[cfg(feature = "zfs")]
 mod pool;
 pub mod print;

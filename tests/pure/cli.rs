@@ -4,7 +4,7 @@ use bootenv::cli::args::Cli;
 use clap::CommandFactory;
 use std::process::{Command, Output};
 
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 24] = [
     "status",
     "list",
     "create",
@@ -26,6 +26,8 @@ const VERBS: [&str; 22] = [
     "init",
     "zone",
     "check",
+    "serve",
+    "answer",
     "completions",
 ];
 

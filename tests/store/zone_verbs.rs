@@ -4,7 +4,7 @@ use crate::lab::{Lab, Print, mounts, sh, try_sh};
 use std::path::Path;
 
 /// Verbs that change something in the zone `web`, one after the other.
-const CHANGES: &[&[&str]] = &[
+pub const CHANGES: &[&[&str]] = &[
     &["create"],
     &["create", "-d", "text", "blue"],
     &["create", "blue@one"],
@@ -24,7 +24,7 @@ const CHANGES: &[&[&str]] = &[
 ];
 
 /// A store with two zones that have the same in them.
-fn two_zones() -> Lab {
+pub fn two_zones() -> Lab {
     let lab = Lab::with_zone();
     let root = lab.path("root");
     lab.zone("db", &root).ok();

@@ -5,6 +5,7 @@
 
 mod bulk;
 mod read;
+mod takes;
 mod touched;
 
 use super::{About, Contents, FactsFile, HOME, LAYOUT, ROOT, SHARED, Space, Store, Touched, facts};
@@ -327,6 +328,10 @@ impl Store for Btrfs {
     fn space(&self) -> Result<Space> {
         read::wait_for_cleaner(self)?;
         super::space(&self.top)
+    }
+
+    fn takes(&self) -> Result<u64> {
+        takes::takes(self)
     }
 
     fn rename(&self, from: &str, to: &str) -> Result<()> {

@@ -21,6 +21,8 @@ const INODE_ITEM_KEY: u32 = 1;
 const INODE_REF_KEY: u32 = 12;
 const INODE_EXTREF_KEY: u32 = 13;
 const LAST_FREE: u64 = u64::MAX - 255;
+/// All inodes of a subvolume.
+pub(super) const FILES: [u64; 2] = [FIRST_FREE, LAST_FREE];
 /// Bytes asked for in one search for what there is of one inode, which is little.
 const FEW: usize = 4 << 10;
 
@@ -44,7 +46,7 @@ pub(super) fn touched(store: &Btrfs, old: &str, new: &str) -> Result<Vec<Touched
 }
 
 /// The subvolume at `path` and what is nested in it, by their paths from its top.
-fn places(store: &Btrfs, all: &Subvolumes, path: &str) -> Result<BTreeMap<String, Subvolume>> {
+pub(super) fn places(store: &Btrfs, all: &Subvolumes, path: &str) -> Result<BTreeMap<String, Subvolume>> {
     let mut nested = read::nested(store, all, store.subvolume_id(path)?, path)?;
     nested.push(String::new());
     let mut places = BTreeMap::new();
@@ -104,7 +106,7 @@ impl State {
 }
 
 /// Searches a tree for items of some inodes and types, in blocks that are as new as a transaction.
-fn search(
+pub(super) fn search(
     store: &Btrfs,
     tree_id: u64,
     inodes: [u64; 2],
@@ -120,7 +122,7 @@ fn search(
         found(header, data);
         Ok(())
     })
-    .doing("cannot look for what has changed")
+    .doing("cannot search the trees of the Btrfs")
 }
 
 /// An inode of a tree, if it is there.
@@ -136,7 +138,7 @@ fn state_in(store: &Btrfs, tree: u64, inode: u64) -> Result<Option<State>> {
 fn changed(store: &Btrfs, tree: u64, since: u64) -> Result<Vec<(u64, State)>> {
     let Some(next) = since.checked_add(1) else { return Ok(Vec::new()) };
     let mut inodes = Vec::new();
-    search(store, tree, [FIRST_FREE, LAST_FREE], [0, u32::MAX], next, |header, data| {
+    search(store, tree, FILES, [0, u32::MAX], next, |header, data| {
         // In a block that has changed there are items that have not.
         if header.item_type == INODE_ITEM_KEY
             && let Some(item) = InodeItem::parse(data).filter(|item| item.transid > since)

@@ -356,6 +356,10 @@ impl Store for Zfs {
         space::space(self)
     }
 
+    fn takes(&self) -> Result<u64> {
+        space::takes(self)
+    }
+
     fn rename(&self, from: &str, to: &str) -> Result<()> {
         self.lzc.rename(&self.full(from), &self.full(to))
     }

@@ -25,10 +25,14 @@ pub(super) fn wanting_snapshots(all: &[Dataset]) -> Vec<String> {
 /// What is free for datasets, and what they could take if there were none.
 pub(super) fn space(store: &Zfs) -> Result<store::Space> {
     zfs::wait_until_free(&store.pool.name)?;
-    let base = store.libzfs()?.one(&store.base, &[])?;
-    let base = base.ok_or_else(|| Error::not_found(format!("{} is gone", store.base)))?;
     let free = store::space(&store.home()?)?.free;
-    Ok(store::Space { free, size: base.used + free })
+    Ok(store::Space { free, size: takes(store)? + free })
+}
+
+/// What is used by everything in the store, snapshots too.
+pub(super) fn takes(store: &Zfs) -> Result<u64> {
+    let base = store.libzfs()?.one(&store.base, &[])?;
+    Ok(base.ok_or_else(|| Error::not_found(format!("{} is gone", store.base)))?.used)
 }
 
 /// What of a dataset stays, because something was cloned from it.

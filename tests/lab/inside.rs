@@ -1,0 +1,167 @@
+//! The service at a zone's socket, and whoever connects to it: in control groups as a container manager makes them.
+
+use super::{Lab, Ran, sh};
+use serde_json::Value;
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+/// The directory of a zone's socket.
+pub fn sockets(zone: &str) -> PathBuf {
+    Path::new("/run/bootenv-zones").join(zone)
+}
+
+/// Where control groups are made in the test's own namespace.
+const GROUPS: &str = "/run/groups";
+
+thread_local!(static MOUNTED: Cell<bool> = const { Cell::new(false) });
+
+/// The control group that processes of a zone are in.
+fn group(unit: &str) -> PathBuf {
+    if !MOUNTED.replace(true) {
+        sh(&format!("mkdir -p {GROUPS}; mount -t cgroup2 cgroup2 {GROUPS}"));
+    }
+    let group = Path::new(GROUPS).join(unit);
+    std::fs::create_dir_all(&group).unwrap();
+    group
+}
+
+/// The unit that is a zone's.
+pub fn unit(zone: &str) -> String {
+    format!("machine-{}.scope", zone.replace('-', "\\x2d"))
+}
+
+/// Puts this process, which all cases run in, into a zone's control group, so that it can connect itself.
+pub fn become_a_process_of(zone: &str) {
+    static LOCK: Mutex<()> = Mutex::new(());
+    let _lock = LOCK.lock().unwrap();
+    std::fs::write(group(&unit(zone)).join("cgroup.procs"), std::process::id().to_string()).unwrap();
+}
+
+/// A service that runs.
+pub struct Service {
+    zone: String,
+    process: Child,
+    /// What it has told the administrator of the host.
+    pub journal: PathBuf,
+}
+
+impl Lab {
+    /// Starts the service of a zone, as systemd would when somebody connects.
+    pub fn serve(&self, zone: &str) -> Service {
+        self.serve_at(zone, &["--zone", zone])
+    }
+
+    /// Starts the service of the host.
+    pub fn serve_host(&self) -> Service {
+        self.serve_at("host", &[])
+    }
+
+    fn serve_at(&self, name: &str, told: &[&str]) -> Service {
+        let dir = sockets(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        let _ = std::fs::remove_file(dir.join("io.bootenv"));
+        let listener = UnixListener::bind(dir.join("io.bootenv")).unwrap();
+        sh(&format!("chmod 666 '{}'", dir.join("io.bootenv").display()));
+        let journal = self.path(&format!("{name}.journal"));
+        // The shell passes it on as systemd does: as descriptor 3, for the process that it becomes.
+        let become_it = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+        let binary = env!("CARGO_BIN_EXE_bootenv");
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "bash", "-c", become_it, "bash", binary, "--store"]);
+        command.arg(self.store()).args(told).arg("serve").env("NO_COLOR", "1").env("TZ", "UTC");
+        command.stdin(OwnedFd::from(listener)).stdout(Stdio::null());
+        command.stderr(std::fs::File::create(&journal).unwrap());
+        Service { zone: name.to_string(), process: command.spawn().unwrap(), journal }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Service {
+    /// A command in the control group `unit`, with the zone's socket where it is in a container. `enter` is the program, with its
+    /// arguments, that takes it wherever else it is to be.
+    pub fn command_in(&self, unit: &str, enter: &str, args: &[&str]) -> Command {
+        let script = format!(
+            "set -e; echo $$ > '{}/cgroup.procs'; mkdir -p /run/bootenv-host
+             mount --bind '{}' /run/bootenv-host; exec {enter} \"$@\"",
+            group(unit).display(),
+            sockets(&self.zone).display()
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "bash", "-c", &script, "bash"]);
+        command.args(args).env("NO_COLOR", "1").env("TZ", "UTC");
+        command
+    }
+
+    /// The binary, as root of the zone runs it: told nothing but the verb.
+    pub fn admin(&self, args: &[&str]) -> Ran {
+        let args = [&[env!("CARGO_BIN_EXE_bootenv")], args].concat();
+        self.command_in(&unit(&self.zone), "", &args).output().unwrap().into()
+    }
+
+    /// The same with `--json`.
+    pub fn admin_json(&self, args: &[&str]) -> Ran {
+        self.admin(&[&["--json"], args].concat())
+    }
+
+    /// A connection of this process.
+    pub fn connect(&self) -> Connection {
+        let stream = UnixStream::connect(sockets(&self.zone).join("io.bootenv")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+        Connection { stream, begun: Vec::new() }
+    }
+
+    /// What is told to a call on a connection of its own.
+    pub fn call(&self, method: &str, parameters: Value) -> Value {
+        let mut connection = self.connect();
+        connection.send(&serde_json::json!({"method": method, "parameters": parameters}));
+        connection.reply().expect("a reply")
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_none()
+    }
+}
+
+/// A connection.
+pub struct Connection {
+    pub stream: UnixStream,
+    begun: Vec<u8>,
+}
+
+impl Connection {
+    pub fn send(&mut self, message: &Value) {
+        self.send_bytes(format!("{message}\0").as_bytes()).unwrap();
+    }
+
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// The next reply; nothing if the connection has ended.
+    pub fn reply(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.begun.iter().position(|byte| *byte == 0) {
+                let message: Vec<u8> = self.begun.drain(..=end).collect();
+                return Some(serde_json::from_slice(&message[..end]).expect("JSON"));
+            }
+            let mut piece = [0; 4096];
+            match self.stream.read(&mut piece) {
+                Ok(0) | Err(_) => return None,
+                Ok(some) => self.begun.extend_from_slice(&piece[..some]),
+            }
+        }
+    }
+}
