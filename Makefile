@@ -1,9 +1,11 @@
 # Targets for people; the work is in tests/ and cargo.
-.PHONY: all build demo test lint pure store packages packages-zfs crash crash-zfs zfs zfs-core machine bench install install-zones uninstall deps
+.PHONY: all build demo test lint pure store packages packages-zfs crash crash-zfs zfs zfs-core machine fuzz bench install install-zones uninstall deps
 
 PREFIX ?= /usr/local
 DESTDIR ?=
 CARGO ?= cargo
+TIME ?= 60
+SEED ?= 1
 BIN = target/release/bootenv
 ETC = /etc
 UNITS = $(PREFIX)/lib/systemd/system
@@ -39,6 +41,11 @@ test:
 lint pure store packages packages-zfs crash crash-zfs zfs zfs-core machine:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
 	@tests/run-lanes $@
+
+# Calls put together by chance at a zone's socket, for TIME seconds, from SEED on.
+fuzz:
+	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS)"
+	BOOTENV_FUZZ_SECONDS=$(TIME) BOOTENV_FUZZ_SEED=$(SEED) $(CARGO) test --locked --test store -- zone_fuzz --nocapture
 
 bench:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(BENCH_DEPS) $(MACHINE_DEPS)"

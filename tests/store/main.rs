@@ -54,6 +54,7 @@ mod systemd_boot;
 mod zfs_low;
 mod zone_along;
 mod zone_frozen;
+mod zone_fuzz;
 mod zone_inside;
 mod zone_make;
 mod zone_mount;
