@@ -9,8 +9,8 @@ SEED ?= 1
 BIN = target/release/bootenv
 ETC = /etc
 UNITS = $(PREFIX)/lib/systemd/system
-# What answers at the sockets.
-INSIDE_SERVICES = zones/bootenv.service zones/bootenv-inside@.service
+# The units of zones, and what answers at the sockets.
+ZONE_UNITS = $(wildcard zones/*.socket zones/*.service)
 # Where libzypp looks for plugins, whatever PREFIX is.
 ZYPP = /usr/lib/zypp/plugins
 
@@ -56,8 +56,6 @@ install: build install-zones
 	install -D -m 0755 $(BIN) $(DESTDIR)$(PREFIX)/sbin/bootenv
 	install -d $(DESTDIR)$(PREFIX)/share/man/man8
 	install -m 0644 man/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
-	install -d $(DESTDIR)$(UNITS)
-	install -m 0644 zones/*.socket $(INSIDE_SERVICES) $(DESTDIR)$(UNITS)/
 	install -D -m 0644 src/varlink/io.bootenv.varlink $(DESTDIR)$(PREFIX)/share/varlink/io.bootenv.varlink
 	install -D -m 0644 man/bootenv.toml.5 $(DESTDIR)$(PREFIX)/share/man/man5/bootenv.toml.5
 	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions \
@@ -78,14 +76,13 @@ install: build install-zones
 # What starts zones: nothing has to be enabled.
 install-zones:
 	install -D -m 0644 zones/systemd-nspawn@.service.d.conf $(DESTDIR)$(UNITS)/systemd-nspawn@.service.d/bootenv.conf
-	install -m 0644 zones/bootenv-zone@.service zones/bootenv-zones.service $(DESTDIR)$(UNITS)/
+	install -m 0644 $(ZONE_UNITS) $(DESTDIR)$(UNITS)/
 	install -d $(DESTDIR)$(UNITS)/multi-user.target.wants
 	ln -sfn ../bootenv-zones.service $(DESTDIR)$(UNITS)/multi-user.target.wants/bootenv-zones.service
 
 uninstall:
-	rm -f $(addprefix $(DESTDIR)$(UNITS)/,systemd-nspawn@.service.d/bootenv.conf bootenv-zone@.service \
-	    bootenv-zones.service multi-user.target.wants/bootenv-zones.service)
-	rm -f $(addprefix $(DESTDIR)$(UNITS)/,$(notdir $(wildcard zones/*.socket) $(INSIDE_SERVICES))) \
+	rm -f $(addprefix $(DESTDIR)$(UNITS)/,systemd-nspawn@.service.d/bootenv.conf multi-user.target.wants/bootenv-zones.service \
+	    $(notdir $(ZONE_UNITS))) \
 	    $(DESTDIR)$(PREFIX)/share/varlink/io.bootenv.varlink
 	rm -f $(DESTDIR)$(PREFIX)/sbin/bootenv $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,$(notdir $(wildcard man/*.8))) \
 	    $(DESTDIR)$(PREFIX)/share/man/man5/bootenv.toml.5 \

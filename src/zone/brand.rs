@@ -19,6 +19,9 @@ const COMPILED_IN: [(&str, &str); 2] =
 /// The version of the format.
 const FORMAT: u32 = 1;
 
+/// The directory of the socket by which a zone administers its own BEs: as the unit has it that listens there.
+const INSIDE: &str = "/run/bootenv-zones/{zone}";
+
 fn shared_of(zone: &str) -> String {
     format!("/run/bootenv/zones/{zone}/shared")
 }
@@ -118,6 +121,7 @@ impl Brand {
     /// A text of it, for this zone.
     pub(super) fn filled(&self, text: &str, zone: &ZoneName) -> String {
         let text = text.replace("{root}", &self.root).replace("{shared}", &shared_of("{zone}"));
+        let text = text.replace("{inside}", INSIDE);
         // As systemd names units.
         text.replace("{escaped}", &zone.as_str().replace('-', "\\x2d")).replace("{zone}", zone.as_str())
     }
@@ -130,6 +134,12 @@ impl Brand {
     /// Where the shared dataset of this zone is mounted while it runs, for its settings to bind into it.
     pub(super) fn shared_of(&self, zone: &ZoneName) -> PathBuf {
         self.filled("{shared}", zone).into()
+    }
+
+    /// The directory of the socket that is bound into this zone, where that is done.
+    pub(super) fn inside_of(&self, zone: &ZoneName) -> Option<PathBuf> {
+        let bound = self.settings.as_ref().is_some_and(|settings| settings.text.contains("{inside}"));
+        bound.then(|| self.filled(INSIDE, zone).into())
     }
 
     /// Whether this zone runs.

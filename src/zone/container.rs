@@ -102,6 +102,9 @@ impl Container {
         let shared = self.brand.shared_of(&self.zone);
         own_dir()?;
         make_dir(&shared)?;
+        if let Some(inside) = self.brand.inside_of(&self.zone) {
+            make_dir_for_zone(&inside)?;
+        }
         let done = self
             .show(SHARED, &shared)
             .and_then(|()| self.show(&due.path, &self.brand.root_of(&self.zone)))
@@ -247,6 +250,13 @@ fn read(file: &str) -> Result<Option<String>> {
 fn make_dir(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).doing_to("make", dir)
+}
+
+/// Makes a directory that a zone may look into, in one that only root can. Whoever listens there may have made both.
+fn make_dir_for_zone(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    make_dir(dir.parent().unwrap_or(dir))?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(dir).doing_to("make", dir)
 }
 
 /// A path as the mount table has it. The last part is taken as it is: a symlink there is nothing that could be mounted on.
