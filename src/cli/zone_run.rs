@@ -4,6 +4,7 @@ use super::Context;
 use super::args::{StartZone, StopZone, SwitchZone};
 use crate::domain::ZoneName;
 use crate::error::{Error, Kind, Result};
+use crate::plan::execute::Observer;
 use crate::session::Session;
 use crate::store::Lock;
 use crate::zone::{Brand, Container, Due, happens};
@@ -91,7 +92,15 @@ fn booted(cx: &mut Context) -> Result<()> {
         let starts = settings.attached && settings.autostart;
         let done = container(&session, &name).and_then(|container| {
             container.prepare()?;
-            if starts && !container.brand().runs(&name) { container.brand().start(&name) } else { Ok(()) }
+            if !starts || container.brand().runs(&name) {
+                return Ok(());
+            }
+            match container.due() {
+                // The zone may be younger than what has booted.
+                Err(e) if e.kind == Kind::Refused => cx.out.note(&e.in_a_line()),
+                due => due.and_then(|_| container.brand().start(&name))?,
+            }
+            Ok(())
         });
         if let Err(e) = done {
             cx.out.error(&e.context(format!("the zone {name}")));

@@ -72,7 +72,8 @@ impl Brand {
             true => Ok(String::from_utf8_lossy(&ran.stdout).trim().to_string()),
             false => {
                 let said = String::from_utf8_lossy(&ran.stderr);
-                let said = said.trim().lines().last().unwrap_or("it says nothing").to_string();
+                let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+                let said = if said.is_empty() { "it says nothing".into() } else { said.join("; ") };
                 Err(Error::failed(format!("`{command}` failed ({}): {said}", ran.status)))
             }
         }

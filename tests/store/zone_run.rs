@@ -300,6 +300,12 @@ fn zones_start_with_the_host() {
     assert_eq!(host.flags(), "default=NR");
     host.bootenv(&["zone", "start", "--booted"]).ok();
     host.bootenv(&["zone", "stop", "web"]).ok();
+    // With a BE of the host that is older than it there is nothing to run.
+    let init = host.lab.zone_files("web", "ROOT/default/usr/sbin/init");
+    std::fs::rename(&init, init.with_file_name("aside")).unwrap();
+    assert_eq!(host.bootenv(&["--quiet", "zone", "start", "--booted"]).ok().stderr, "");
+    assert_eq!(host.flags(), "default=!");
+    std::fs::rename(init.with_file_name("aside"), &init).unwrap();
     // One that cannot be started does not keep the others from it, and is told of.
     host.bootenv(&["zone", "create", "--brand", "jail", "--from", "/run/lab/container", "broken"]).ok();
     host.bootenv(&["zone", "enable", "broken"]).ok();
