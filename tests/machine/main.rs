@@ -16,6 +16,7 @@ mod systemd_boot;
 #[allow(dead_code)] // the zfs lane's
 mod table;
 mod upgrading;
+mod zones;
 
 use std::time::Duration;
 

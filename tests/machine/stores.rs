@@ -55,16 +55,16 @@ fn make(settings: &[(&str, &str)], lies_in: &str) -> String {
 
 pub struct Btrfs;
 
-impl Store for Btrfs {
-    fn disk(&self, dir: &Path, loader: &str) -> Option<Disk> {
-        let root = rig::root_tar()?;
+impl Btrfs {
+    /// What `disk` makes, with another root, from a tar of it.
+    pub fn disk_of(root: &Path, dir: &Path, loader: &str) -> Disk {
         let (image, esp) = (dir.join("store.img"), dir.join("esp"));
         let path = |path: &Path| path.to_str().unwrap().to_string();
         let settings = [
             ("tool", env!("CARGO_BIN_EXE_bootenv")),
             ("store", &path(&image)),
-            ("size", "--size 3G"),
-            ("from", &path(&root)),
+            ("size", "--size 6G"),
+            ("from", &path(root)),
             ("loader", loader),
             ("arguments", ARGUMENTS),
             ("home", "BOOTENV"),
@@ -74,7 +74,13 @@ impl Store for Btrfs {
         run!("sh", "-c", make(&settings, r#"mount -o loop,subvolid=5 "$store" "$1""#));
         let disk = Disk::assemble(&esp, &image, &dir.join("disk.img"));
         std::fs::remove_file(&image).unwrap();
-        Some(disk)
+        disk
+    }
+}
+
+impl Store for Btrfs {
+    fn disk(&self, dir: &Path, loader: &str) -> Option<Disk> {
+        Some(Btrfs::disk_of(&rig::root_tar()?, dir, loader))
     }
 
     fn column(&self) -> &'static str {
