@@ -85,6 +85,45 @@ fn root_of(machine: &mut Machine<'_>, store: &dyn Store, zone: &str) -> String {
 }
 
 #[test]
+fn a_machine_runs_zones_of_lxc() {
+    let Some(setting) = Setting::new() else { return };
+    let mut machine = setting.boot();
+    let root_of = |machine: &mut Machine<'_>| machine.ok("findmnt -N $(lxc-info -n web -pH) -no FSROOT /");
+    let inside = |command: &str| format!("lxc-attach -n web -- sh -c '{command}'");
+    // The kernel has AppArmor, and what loads its profiles is not installed.
+    machine.ok("printf 'lxc.net.0.type = empty\\nlxc.apparmor.profile = unconfined\\n' > /etc/lxc/default.conf");
+    machine.ok("bootenv zone create --brand lxc --from /opt/web.tar web");
+    assert_eq!(machine.ok("lxc-ls"), "web");
+    let began = Instant::now();
+    assert_eq!(drive(&mut machine, "bootenv zone start --wait web"), "web runs default");
+    println!("the container has booted within {:.1?}", began.elapsed());
+    assert_eq!(root_of(&mut machine), "/zones/web/ROOT/default");
+    assert_eq!(machine.ok(&inside("systemctl is-active nginx; readlink /var/log")), "active\nshared/log");
+    machine.ok(&inside("echo said > /var/log/said"));
+    assert_eq!(
+        machine
+            .ok(&inside("findmnt -no FSROOT,OPTIONS /var/shared | cut -d, -f1"))
+            .split_whitespace()
+            .collect::<Vec<_>>(),
+        ["/zones/web/SHARED", "rw"]
+    );
+    machine.ok("bootenv --zone web create -a blue && bootenv --zone web activate -t default");
+    assert_eq!(flags_in(&mut machine, "web"), "default=NT blue=R");
+    // By those who know nothing of bootenv.
+    machine.ok("lxc-stop -n web && lxc-start -n web");
+    assert_eq!(flags_in(&mut machine, "web"), "default=N blue=R");
+    assert_eq!(drive(&mut machine, "bootenv zone switch web"), "web runs blue");
+    assert_eq!(root_of(&mut machine), "/zones/web/ROOT/blue");
+    assert_eq!(machine.ok(&inside("cat /var/log/said")), "said");
+    let refused = machine.run("bootenv --zone web destroy -F blue 2>&1");
+    assert!(refused.status == 3 && refused.text().contains("blue is running"), "{}", refused.text());
+    assert_eq!(drive(&mut machine, "bootenv zone stop web; ls -A /var/lib/lxc/web/rootfs"), "web does not run");
+    machine.ok("bootenv zone destroy -F web");
+    assert_eq!(machine.ok("lxc-ls; bootenv zone list -H"), "");
+    machine.power_off();
+}
+
+#[test]
 fn a_machine_runs_zones() {
     let store = &Btrfs;
     let Some(setting) = Setting::new() else { return };
