@@ -96,6 +96,7 @@ impl Session {
     pub fn ask_from_inside(&mut self, pid: u32) -> Result<()> {
         let Some(inside) = &mut self.zone else { return Ok(()) };
         let settings = inside.whole.zone(&inside.view.name)?;
+        // Who has gone meanwhile has asked all the same.
         inside.guest = Some(Guest { root: mountinfo::root_of(pid), settings });
         inside.view.owner = inside.view.owner.as_ref().map(Owner::veiled).transpose()?;
         Ok(())

@@ -29,9 +29,12 @@ impl Peer {
             .ok_or_else(|| Error::refused("who has connected cannot be seen from here"))?;
         let handle = match getsockopt(stream, sockopt::PeerPidfd) {
             Ok(handle) => handle,
-            // Before Linux 6.5 the number is all there is.
-            Err(_) => rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
-                .doing("who has connected has gone")?,
+            // Before Linux 6.5 the number is all there is. Where one is known to have gone, it may be another's by now.
+            Err(nix::errno::Errno::ENOPROTOOPT) => {
+                rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+                    .doing("who has connected has gone")?
+            }
+            Err(e) => return Err(e).doing("who has connected has gone"),
         };
         Ok(Peer { pid: pid.as_raw_nonzero().get().unsigned_abs(), uid: told.uid(), handle })
     }
