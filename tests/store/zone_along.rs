@@ -53,6 +53,14 @@ fn a_new_be_of_the_host_has_a_root_of_each_attached_zone() {
     assert_eq!(done["steps"].to_string(), shown);
     let one = "at one instant ROOT/default to ROOT/blue, zones/db/ROOT/default to zones/db/ROOT/blue, zones/web/";
     assert!(shown.contains(one), "{shown}");
+    if kind() == Kind::Zfs {
+        let list = sh(&format!("zfs list -Hpt snapshot -o name,createtxg -r {}", lab.store().display()));
+        let mut groups: Vec<&str> = list.lines().map(|line| line.split('\t').nth(1).unwrap()).collect();
+        // Of `ROOT/default`, of `default` in both zones, and of what is nested in one of them.
+        assert_eq!(groups.len(), 4, "{list}");
+        groups.dedup();
+        assert_eq!(groups.len(), 1, "all of them are made in one transaction group: {list}");
+    }
     for zone in ["db", "web"] {
         assert_eq!(marked(&lab, zone, "blue"), zone);
         let be = lab.zone_be(zone, "blue");
