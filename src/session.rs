@@ -20,6 +20,11 @@ use crate::zone::{self, Brand, Record};
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// How long a verb of the host waits for a zone in which something is done: one that is always at it must not keep the host from its work.
+const ZONES_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// An open store with its boot loader: all of it, or what a zone has of it.
 pub struct Session {
@@ -303,10 +308,17 @@ impl Session {
     }
 
     fn take_zone(&self, zone: &ZoneName) -> Result<Lock> {
-        Lock::take(&*self.store().enter(zone)?).map_err(|e| match e.kind {
-            Kind::Busy => e.context(format!("the zone {zone}")),
-            _ => e,
-        })
+        let store = self.store().enter(zone)?;
+        let until = Instant::now() + ZONES_WITHIN;
+        loop {
+            match Lock::take(&*store) {
+                Err(e) if e.kind == Kind::Busy && Instant::now() < until => std::thread::sleep(LOOK_AGAIN),
+                taken => {
+                    return taken
+                        .map_err(|e| if e.kind == Kind::Busy { e.context(format!("the zone {zone}")) } else { e });
+                }
+            }
+        }
     }
 
     /// Takes the lock without looking at the journal: for the repair of a damaged one.

@@ -18,7 +18,7 @@ pub(super) fn run(cx: &mut Context, peer: u32) -> Result<()> {
     let zone = cx.cli.zone.clone();
     let cli = args::Global { store, zone: zone.clone(), json: true, dry_run: false, verbose: false, quiet: true };
     let guest = zone.is_some().then_some(peer);
-    let mut answer = Answer { cx: Context { cli, out: Output::kept(), guest }, zone, broken: None };
+    let mut answer = Answer { cx: Context { cli, out: Output::kept(zone.clone()), guest }, zone, broken: None };
     let reply = answer.to(&message);
     let sent = answer.broken.take().map_or_else(|| reply.send(&mut std::io::stdout()), Err);
     match sent {
@@ -158,8 +158,10 @@ impl Answer {
         self.cx.cli.dry_run = dry_run.unwrap_or(false);
         run(&mut self.cx)?;
         let mut document = self.document()?;
-        for text in document["notes"].as_array_mut().into_iter().flatten() {
-            *text = self.inside(text.as_str().unwrap_or_default()).into();
+        for field in ["steps", "notes"] {
+            for text in document[field].as_array_mut().into_iter().flatten() {
+                *text = self.inside(text.as_str().unwrap_or_default()).into();
+            }
         }
         Ok(Reply::of(document))
     }

@@ -62,8 +62,8 @@ impl Output {
     }
 
     /// Prints nothing, and keeps documents for whoever passes them on.
-    pub fn kept() -> Self {
-        let global = Global { store: None, zone: None, json: true, dry_run: false, verbose: false, quiet: true };
+    pub fn kept(zone: Option<String>) -> Self {
+        let global = Global { store: None, zone, json: true, dry_run: false, verbose: false, quiet: true };
         let mut out = Output::new(&global);
         out.kept = Some(RefCell::default());
         out

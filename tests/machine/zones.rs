@@ -175,6 +175,27 @@ fn a_machine_runs_zones() {
     }
     assert_eq!(flags_in(&mut machine, "web"), "default=N blue=R");
 
+    // By its own administrator, who sees no device and has no privilege, by the socket that is bound into it.
+    machine.ok("machinectl copy-to web $(command -v bootenv) /usr/bin/bootenv");
+    let listed = "bootenv list -H | cut -f1,2 | tr \\\\t =";
+    assert_eq!(drive(&mut machine, &inside("web", listed)), "default=N\nblue=R");
+    drive(&mut machine, &inside("web", "bootenv create -a own && bootenv create own@kept"));
+    assert_eq!(flags_in(&mut machine, "web"), "default=N blue=- own=R");
+    for (args, status, words) in [
+        ("destroy -F default", 3, "is running"),
+        ("destroy -F ../../ROOT/default", 2, "name"),
+        ("mount own", 3, "host"),
+        ("activate none", 4, "none"),
+    ] {
+        let refused = machine.run(&inside("web", &format!("bootenv {args} 2>&1")));
+        assert!(refused.status == status && refused.text().contains(words), "{args}: {refused:?}");
+    }
+    // Nobody but root of it.
+    let refused = machine.run(&inside("web", "setpriv --reuid 65534 --clear-groups bootenv list 2>&1"));
+    assert!(refused.status == 3 && refused.text().contains("only root"), "{refused:?}");
+    drive(&mut machine, &inside("web", "bootenv activate blue && bootenv destroy -sF own"));
+    assert_eq!(flags_in(&mut machine, "web"), "default=N blue=R");
+
     let boot = machine.boot_id().to_string();
     let began = Instant::now();
     assert_eq!(drive(&mut machine, "bootenv zone switch web"), "web runs blue");

@@ -28,6 +28,7 @@ impl Caged {
         ));
         let brand = format!(
             "version = 1\ndescription = \"caged\"\nroot = \"/srv/{{zone}}\"\ninit = [\"usr/sbin/init\"]\nrunning = \"/run/caged/{{zone}}\"\n\
+             start = [\"true\"]\nstop = [\"true\"]\n\
              cgroup = [\"{0}/none\", \"{0}/{name}\"]\n",
             groups.display()
         );
