@@ -17,6 +17,7 @@ mod measure;
 mod peers;
 mod report;
 mod rig;
+mod zones;
 
 use measure::{output, words};
 use peers::{Op, Peer};
@@ -166,6 +167,8 @@ fn side_by_side(options: &Options, root: &Path) -> Result<(), String> {
     peers::populate_bes(&tool, &rig, 10)?;
     eprintln!("bench: commands in a boot environment, {:.0} s", began.elapsed().as_secs_f64());
     println!("\n{}", commands::table(&rig, &tool, options.rounds)?);
+    eprintln!("bench: zones, {:.0} s", began.elapsed().as_secs_f64());
+    println!("\n{}", zones::table(&rig, &tool, options.rounds)?);
     eprintln!("bench: what differs, {:.0} s", began.elapsed().as_secs_f64());
     println!("\n{}", differences::table(&rig, &tool, no_snapper.is_none(), options.rounds)?);
     eprintln!("bench: done in {:.0} s", began.elapsed().as_secs_f64());
