@@ -39,7 +39,7 @@ pub(super) fn show(cx: &Context, args: &args::List, inventory: Inventory, zones:
         _ => inventory.bes.iter().filter(|b| only.as_ref().is_none_or(|n| b.name == *n)).collect(),
     };
     if cx.out.is_json() {
-        cx.out.document(&document(&inventory, &zones, &chosen));
+        cx.out.document(&document(&inventory, zones, &chosen));
     } else {
         table(cx, args, &inventory, &chosen);
     }
