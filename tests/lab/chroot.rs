@@ -121,7 +121,8 @@ mount --bind '{2}' run/lab
         }
     }
 
-    fn busy_top(&self) -> Option<PathBuf> {
+    /// What the store is mounted below for the test, where that keeps bootenv from its work.
+    pub(super) fn busy_top(&self) -> Option<PathBuf> {
         self.backend.busy().then(|| self.path("top"))
     }
 }

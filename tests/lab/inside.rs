@@ -49,6 +49,8 @@ pub struct Service {
     process: Child,
     /// What it has told the administrator of the host.
     pub journal: PathBuf,
+    /// What the store is mounted below for the test, where that keeps bootenv from its work.
+    top: Option<PathBuf>,
 }
 
 impl Lab {
@@ -77,7 +79,7 @@ impl Lab {
         command.arg(self.store()).args(told).arg("serve").env("NO_COLOR", "1").env("TZ", "UTC");
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::null());
         command.stderr(std::fs::File::create(&journal).unwrap());
-        Service { zone: name.to_string(), process: command.spawn().unwrap(), journal }
+        Service { zone: name.to_string(), process: command.spawn().unwrap(), journal, top: self.busy_top() }
     }
 }
 
@@ -106,6 +108,7 @@ impl Service {
 
     /// The binary, as root of the zone runs it: told nothing but the verb.
     pub fn admin(&self, args: &[&str]) -> Ran {
+        self.leave_top();
         let args = [&[env!("CARGO_BIN_EXE_bootenv")], args].concat();
         self.command_in(&unit(&self.zone), "", &args).output().unwrap().into()
     }
@@ -115,8 +118,13 @@ impl Service {
         self.admin(&[&["--json"], args].concat())
     }
 
+    fn leave_top(&self) {
+        self.top.iter().for_each(|top| super::unmount_below(top));
+    }
+
     /// A connection of this process.
     pub fn connect(&self) -> Connection {
+        self.leave_top();
         let stream = UnixStream::connect(sockets(&self.zone).join("io.bootenv")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         Connection { stream, begun: Vec::new() }
