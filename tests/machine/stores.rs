@@ -14,6 +14,12 @@ pub trait Store {
     /// `None`, with a word on why, where it cannot be made.
     fn disk(&self, dir: &Path, loader: &str) -> Option<Disk>;
 
+    /// The same with another root, from a tar of it.
+    fn disk_of(&self, root: &Path, dir: &Path, loader: &str) -> Option<Disk>;
+
+    /// Which kind of test root boots from it.
+    fn kind(&self) -> &'static str;
+
     /// The column in which findmnt(8) says what is mounted.
     fn column(&self) -> &'static str;
 
@@ -55,9 +61,16 @@ fn make(settings: &[(&str, &str)], lies_in: &str) -> String {
 
 pub struct Btrfs;
 
-impl Btrfs {
-    /// What `disk` makes, with another root, from a tar of it.
-    pub fn disk_of(root: &Path, dir: &Path, loader: &str) -> Disk {
+impl Store for Btrfs {
+    fn disk(&self, dir: &Path, loader: &str) -> Option<Disk> {
+        self.disk_of(&rig::root_tar()?, dir, loader)
+    }
+
+    fn kind(&self) -> &'static str {
+        "btrfs"
+    }
+
+    fn disk_of(&self, root: &Path, dir: &Path, loader: &str) -> Option<Disk> {
         let (image, esp) = (dir.join("store.img"), dir.join("esp"));
         let path = |path: &Path| path.to_str().unwrap().to_string();
         let settings = [
@@ -74,13 +87,7 @@ impl Btrfs {
         run!("sh", "-c", make(&settings, r#"mount -o loop,subvolid=5 "$store" "$1""#));
         let disk = Disk::assemble(&esp, &image, &dir.join("disk.img"));
         std::fs::remove_file(&image).unwrap();
-        disk
-    }
-}
-
-impl Store for Btrfs {
-    fn disk(&self, dir: &Path, loader: &str) -> Option<Disk> {
-        Some(Btrfs::disk_of(&rig::root_tar()?, dir, loader))
+        Some(disk)
     }
 
     fn column(&self) -> &'static str {
@@ -104,22 +111,22 @@ pub struct Zfs;
 
 const POOL: &str = "tank";
 
-impl Store for Zfs {
-    /// The host has no ZFS, so a machine that boots without firmware makes it. That has another hostid than the root's initrd, and
-    /// loses power before it exports the pool: what boots has to be told which hostid to import it with.
-    fn disk(&self, dir: &Path, loader: &str) -> Option<Disk> {
-        let vm = rig::made_by("build-vm.sh", "zfs")?;
-        let disk = Disk::empty(3 << 30, &dir.join("disk.img"));
+impl Zfs {
+    /// The host has no ZFS, so a machine that boots without firmware makes it, of the root that `bring` brings from `tree` to `/tree`.
+    /// It has another hostid than the root's initrd, and loses power before it exports the pool: what boots has to be told which
+    /// hostid to import it with.
+    fn made(&self, vm: &Path, tree: &Path, bring: &str, dir: &Path, loader: &str) -> Option<Disk> {
+        let disk = Disk::empty(6 << 30, &dir.join("disk.img"));
         let (tool, parcel, root) = (env!("CARGO_BIN_EXE_bootenv"), dir.join("parcel.tar"), vm.join("root.img"));
         run!("tar", "-cPf", &parcel, tool);
         let drive = |name: &str, path, throw_away| Drive { name: name.into(), path, throw_away };
         let drives = vec![
             drive("root", root.as_path(), true),
             drive("parcel", &parcel, true),
-            drive("tree", &root, true),
+            drive("tree", tree, true),
             drive("disk", disk.path(), false),
         ];
-        let mut maker = Machine::power_on(Boot::vm(&vm), drives, Options::default());
+        let mut maker = Machine::power_on(Boot::vm(vm), drives, Options::default());
         println!("the machine that makes the disk: {:.0?}", maker.boot_time);
         let settings = [
             ("tool", tool),
@@ -136,7 +143,7 @@ impl Store for Zfs {
         let ran = maker.run_for(
             &format!(
                 "set -e; cd /; by=/dev/disk/by-id/virtio; mkdir /tree /esp; tar -xPf $by-parcel
-                mount $by-tree /tree; rm /tree/etc/hostid; zgenhostid -f aaaa0001
+                {bring}; rm /tree/etc/hostid; zgenhostid -f aaaa0001
                 mount $by-disk-part1 /esp; modprobe zfs; zpool create -O mountpoint=none {POOL} $by-disk-part2
                 (set -e; {}); umount /esp; zpool sync {POOL}; sync",
                 make(&settings, &format!("mount -t zfs {POOL}/BOOTENV \"$1\""))
@@ -147,6 +154,22 @@ impl Store for Zfs {
         println!("the disk was made in {:.0?}", made.elapsed());
         maker.power_off_hard();
         Some(disk)
+    }
+}
+
+impl Store for Zfs {
+    fn disk(&self, dir: &Path, loader: &str) -> Option<Disk> {
+        let vm = rig::made_by("build-vm.sh", "zfs")?;
+        self.made(&vm, &vm.join("root.img"), "mount $by-tree /tree", dir, loader)
+    }
+
+    fn disk_of(&self, root: &Path, dir: &Path, loader: &str) -> Option<Disk> {
+        let vm = rig::made_by("build-vm.sh", "zfs")?;
+        self.made(&vm, root, "tar -xpf $by-tree -C /tree --numeric-owner --xattrs --xattrs-include='*'", dir, loader)
+    }
+
+    fn kind(&self) -> &'static str {
+        "zfs"
     }
 
     fn column(&self) -> &'static str {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{Machine, Options};
 use crate::qemu::{Boot, Drive};
-use crate::stores::{Btrfs, Store};
+use crate::stores::{Btrfs, Store, Zfs};
 use crate::switching::flags;
 use crate::{rig, run};
 
@@ -29,10 +29,10 @@ struct Setting {
 }
 
 impl Setting {
-    fn new() -> Option<Setting> {
-        let zones = rig::made_by("build-zones.sh", "btrfs")?;
+    fn new(store: &dyn Store, loader: &str) -> Option<Setting> {
+        let zones = rig::made_by("build-zones.sh", store.kind())?;
         let dir = rig::scratch();
-        let disk = Btrfs::disk_of(&zones.join("host.tar"), dir.path(), "grub");
+        let disk = store.disk_of(&zones.join("host.tar"), dir.path(), loader)?;
         let parcels = parcels(&zones, dir.path());
         Some(Setting { disk, parcels, _dir: dir })
     }
@@ -86,7 +86,7 @@ fn root_of(machine: &mut Machine<'_>, store: &dyn Store, zone: &str) -> String {
 
 #[test]
 fn a_machine_runs_zones_of_lxc() {
-    let Some(setting) = Setting::new() else { return };
+    let Some(setting) = Setting::new(&Btrfs, "grub") else { return };
     let mut machine = setting.boot();
     let root_of = |machine: &mut Machine<'_>| machine.ok("findmnt -N $(lxc-info -n web -pH) -no FSROOT /");
     let inside = |command: &str| format!("lxc-attach -n web -- sh -c '{command}'");
@@ -125,8 +125,16 @@ fn a_machine_runs_zones_of_lxc() {
 
 #[test]
 fn a_machine_runs_zones() {
-    let store = &Btrfs;
-    let Some(setting) = Setting::new() else { return };
+    runs_zones(&Btrfs, "grub");
+}
+
+#[test]
+fn a_machine_on_a_pool_runs_zones() {
+    runs_zones(&Zfs, "systemd-boot");
+}
+
+fn runs_zones(store: &dyn Store, loader: &str) {
+    let Some(setting) = Setting::new(store, loader) else { return };
     let mut machine = setting.boot();
     let of_web = |be: &str| store.named(&format!("zones/web/ROOT/{be}"));
     machine.ok("bootenv zone create --from /opt/web.tar web");
