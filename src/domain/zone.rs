@@ -100,9 +100,9 @@ impl Owner {
     }
 }
 
-/// What a BE of the host is called inside zones: part of its identity.
+/// What a BE of the host is called inside zones: the end of its identity, for in a pool all of them begin alike.
 pub fn veil(host: Uuid) -> Result<BeName> {
-    BeName::parse(&format!("host-{:08x}", host.as_fields().0))
+    BeName::parse(&format!("host-{:08x}", host.as_u128() as u32))
 }
 
 impl ZoneView {

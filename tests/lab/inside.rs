@@ -119,6 +119,9 @@ impl Service {
     }
 
     fn leave_top(&self) {
+        // Cases connect in several threads at once.
+        static LOCK: Mutex<()> = Mutex::new(());
+        let _lock = LOCK.lock().unwrap();
         self.top.iter().for_each(|top| super::unmount_below(top));
     }
 

@@ -68,7 +68,7 @@ fn what_is_shown_inside_is_what_is_shown_outside() {
         .iter()
         .map(|be| {
             let uuid = be["uuid"].as_str().unwrap();
-            (be["name"].as_str().unwrap().to_string(), format!("host-{}", &uuid[..8]))
+            (be["name"].as_str().unwrap().to_string(), format!("host-{}", &uuid[28..]))
         })
         .collect();
     let store = lab.store().display().to_string();
@@ -291,7 +291,7 @@ fn a_zone_that_takes_too_much_makes_no_more() {
     // What is copied without being written anew takes nothing more.
     web.admin_json(&["create", "red"]).refused(3, &["the zone takes 2", "may take 20.0M"]);
     lab.in_zone("db", &["create", "red"]).ok();
-    std::fs::remove_file(&noise).unwrap();
+    std::fs::remove_file(lab.zone_files("web", "SHARED/log/noise")).unwrap();
     crate::lab::sh(&format!("sync -f '{}'", lab.zone_files("web", "SHARED").display()));
     if kind() == Kind::Btrfs {
         web.admin(&["create", "red"]).ok();
