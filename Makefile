@@ -36,7 +36,7 @@ demo:
 
 test:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
-	@tests/run-lanes lint pure store packages crash machine zfs-core+crash-zfs
+	@tests/run-lanes lint pure store packages crash machine zfs-core
 
 lint pure store packages packages-zfs crash crash-zfs zfs zfs-core machine:
 	@$(MAKE) --no-print-directory deps EXTRA_DEPS="$(TEST_DEPS) $(MACHINE_DEPS)"
