@@ -77,8 +77,7 @@ fn attach(
     }
     let attributes = if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
     let whole = assemble(store, be, at, attributes, roots)?;
-    let place = mount::place(at).doing_to("open", at)?;
-    mount::attach(whole.as_fd(), place.as_fd()).doing_to("mount on", at)
+    mount::attach_on(whole.as_fd(), at)
 }
 
 /// Puts a BE together, with other trees in their places in it. `scratch` is a directory.

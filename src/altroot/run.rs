@@ -130,12 +130,11 @@ fn enter(prepared: &Prepared) -> Result<()> {
         .doing("cannot keep mounts private")?;
     let scratch = Path::new(OWN_DIR);
     let own = mount::detached("tmpfs", Path::new("bootenv"), &[("mode", "700")], false)?;
-    mount::attach(own.as_fd(), mount::place(scratch).doing_to("open", scratch)?.as_fd())
-        .doing_to("mount on", scratch)?;
+    mount::attach_on(own.as_fd(), scratch)?;
     let attach = |mount: &OwnedFd, name: &str| -> Result<PathBuf> {
         let at = scratch.join(name);
         std::fs::create_dir(&at).doing_to("make", &at)?;
-        mount::attach(mount.as_fd(), mount::place(&at).doing_to("open", &at)?.as_fd()).doing_to("mount on", &at)?;
+        mount::attach_on(mount.as_fd(), &at)?;
         Ok(at)
     };
     let root = attach(&prepared.whole, "root")?;

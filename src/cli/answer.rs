@@ -69,11 +69,7 @@ impl Answer {
             Status::METHOD => {
                 told::<Status>(message)?;
                 status::run(cx)?;
-                let mut document = self.document()?;
-                for text in document["attention"].as_array_mut().into_iter().flatten() {
-                    *text = self.inside(text.as_str().unwrap_or_default()).into();
-                }
-                Ok(Reply::of(document))
+                self.told_inside(&["attention"])
             }
             List::METHOD => {
                 told::<List>(message)?;
@@ -157,9 +153,14 @@ impl Answer {
     fn changed(&mut self, dry_run: Option<bool>, run: impl FnOnce(&mut Context) -> Result<()>) -> Result<Reply> {
         self.cx.cli.dry_run = dry_run.unwrap_or(false);
         run(&mut self.cx)?;
+        self.told_inside(&["steps", "notes"])
+    }
+
+    /// The document, with these lists of texts as they are told inside.
+    fn told_inside(&self, fields: &[&str]) -> Result<Reply> {
         let mut document = self.document()?;
-        for field in ["steps", "notes"] {
-            for text in document[field].as_array_mut().into_iter().flatten() {
+        for field in fields {
+            for text in document[*field].as_array_mut().into_iter().flatten() {
                 *text = self.inside(text.as_str().unwrap_or_default()).into();
             }
         }

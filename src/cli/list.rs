@@ -16,8 +16,7 @@ use std::mem::ManuallyDrop;
 pub(super) fn run(cx: &mut Context, args: &args::List) -> Result<()> {
     args.name.as_deref().map(BeName::parse).transpose()?;
     let session = cx.look()?;
-    let seen = if cx.out.is_json() { session.zones_seen() } else { Vec::new() };
-    let zones: Vec<Along> = seen.into_iter().filter_map(|(_, zone)| zone.ok()).collect();
+    let zones = if cx.out.is_json() { session.zones_looked_into() } else { Vec::new() };
     let inventory = match cx.out.is_json() {
         true => session.inventory()?,
         false => session.listing(args.snapshots || args.datasets || args.all || args.tree)?,

@@ -67,12 +67,7 @@ pub(super) fn carry_out(cx: &mut Context, session: &Session, locks: &Locks, poli
 }
 
 fn prune(cx: &mut Context, session: &Session, locks: &Locks, policy: &Policy) -> Result<Report> {
-    let read = || {
-        Ok(Inventory {
-            zones: session.zones_seen().into_iter().filter_map(|(_, seen)| seen.ok()).collect(),
-            ..session.inventory()?
-        })
-    };
+    let read = || Ok(Inventory { zones: session.zones_looked_into(), ..session.inventory()? });
     let inventory: Inventory = read()?;
     let mut pruned = ops::prune(&inventory, policy, chrono::Utc::now().timestamp())?;
     let mut report = Report::default();

@@ -129,15 +129,9 @@ fn place(cx: &mut Context, session: &Session, name: &ZoneName) -> Result<()> {
 
 /// Takes the zone's lock, if it comes free: a container that has to come back does not wait for an upgrade in another zone BE.
 fn locked(session: &Session, name: &ZoneName, out: &mut super::Output) -> Result<Option<Lock>> {
-    let mut taken = None;
-    happens(|| {
-        taken = Some(session.lock_zone(name, out));
-        !matches!(&taken, Some(Err(e)) if e.kind == Kind::Busy)
-    });
-    match taken {
-        Some(Err(e)) if e.kind == Kind::Busy => Ok(None),
-        Some(lock) => lock.map(Some),
-        None => Ok(None),
+    match session.lock_zone(name, out) {
+        Err(e) if e.kind == Kind::Busy => Ok(None),
+        lock => lock.map(Some),
     }
 }
 

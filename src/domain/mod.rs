@@ -12,4 +12,4 @@ pub use be::{
     Asked, BootEnv, FORMAT, Facts, Heir, Inventory, MenuState, NextBoot, Room, Sight, Snapshot, StoreInfo, title,
 };
 pub use name::{BeName, NAME_MAX, SnapName, Target, ZoneName};
-pub use zone::{Along, Belongs, Owner, Zone, ZoneView, told_of, veil};
+pub use zone::{Along, Belongs, Owner, Zone, ZoneView, in_zone_words, told_of, veil};

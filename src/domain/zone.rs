@@ -165,15 +165,19 @@ impl Along {
     }
 }
 
-/// What is told of a zone BE, with the commands it names told the zone. `zone` itself is told it as an argument. A zone has entries,
-/// but no menu.
-pub fn told_of(zone: &ZoneName, text: &str) -> String {
+/// What is told of a host, in a zone's words: it has entries, but no menu, and is started.
+pub fn in_zone_words(text: &str) -> String {
     let words = [
         ("a menu entry", "an entry"),
         ("menu entry", "entry"),
         ("cannot be booted; the loader", "cannot be started; the zone"),
     ];
-    let text = words.iter().fold(text.to_string(), |text, (host, zone)| text.replace(host, zone));
+    words.iter().fold(text.to_string(), |text, (host, zone)| text.replace(host, zone))
+}
+
+/// What is told of a zone BE, with the commands it names told the zone. `zone` itself is told it as an argument.
+pub fn told_of(zone: &ZoneName, text: &str) -> String {
+    let text = in_zone_words(text);
     let mut parts = text.split("`bootenv ");
     let first = parts.next().unwrap_or_default().to_string();
     parts.fold(first, |told, rest| {

@@ -75,21 +75,15 @@ pub fn create_zone(inventory: &Inventory, owner: Option<&Owner>, request: &Creat
 
 /// Plans to let a zone follow the BEs of the host, or not; nothing if it is so already.
 pub fn attach(zone: &ZoneName, settings: &Zone, attached: bool) -> Option<Plan> {
-    let to = Zone { attached, ..settings.clone() };
-    let verb = if attached { "attach" } else { "detach" };
-    let step = Step::Zone { zone: zone.clone(), to: Some(to), was: Some(settings.clone()) };
-    (settings.attached != attached).then(|| Plan::new(format!("zone {verb} {zone}"), step))
+    set(zone, if attached { "attach" } else { "detach" }, settings, Zone { attached, ..settings.clone() })
 }
 
 /// Plans to let a zone start with the host, or not; nothing if it is so already.
 pub fn autostart(zone: &ZoneName, settings: &Zone, autostart: bool) -> Option<Plan> {
-    let to = Zone { autostart, ..settings.clone() };
     let verb = if autostart { "enable" } else { "disable" };
-    let step = Step::Zone { zone: zone.clone(), to: Some(to), was: Some(settings.clone()) };
-    let plan = Plan::new(format!("zone {verb} {zone}"), step);
+    let plan = set(zone, verb, settings, Zone { autostart, ..settings.clone() })?;
     let late = autostart && !settings.attached;
-    let plan = if late { plan.noting(format!("{zone} is detached: it starts once it is attached")) } else { plan };
-    (settings.autostart != autostart).then_some(plan)
+    Some(if late { plan.noting(format!("{zone} is detached: it starts once it is attached")) } else { plan })
 }
 
 /// Plans to set how much a zone may take by itself, where something is said of it; nothing if it is so already.
@@ -104,9 +98,15 @@ pub fn limit(
         most_space: space.unwrap_or(settings.most_space),
         ..settings.clone()
     };
-    let (same, told) = (to == *settings, limits(zone, &to));
-    let step = Step::Zone { zone: zone.clone(), to: Some(to), was: Some(settings.clone()) };
-    (!same).then(|| Plan::new(format!("zone limit {zone}"), step).noting(told))
+    let told = limits(zone, &to);
+    Some(set(zone, "limit", settings, to)?.noting(told))
+}
+
+/// Plans to set something else for a zone; nothing if it is so already.
+fn set(zone: &ZoneName, verb: &str, was: &Zone, to: Zone) -> Option<Plan> {
+    let differs = to != *was;
+    let step = Step::Zone { zone: zone.clone(), to: Some(to), was: Some(was.clone()) };
+    differs.then(|| Plan::new(format!("zone {verb} {zone}"), step))
 }
 
 /// How much a zone may take by itself, in words.

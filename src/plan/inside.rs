@@ -8,7 +8,7 @@ use super::{Plan, Step};
 use crate::domain::{Facts, ZoneName};
 use crate::error::{Error, Kind, Result};
 use crate::store::{About, Store};
-use crate::zone::{self, Brand, Record};
+use crate::zone::{self, Record};
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -41,9 +41,7 @@ fn entered<T>(
     store: &Rc<dyn Store>,
     act: impl FnOnce(&World<'_>, &Record) -> Result<T>,
 ) -> Result<T> {
-    // While it is made nothing is set for it yet, and nothing is started.
-    let brand = zone::settings(world.store, zone)?.map_or(zone::USUAL.to_string(), |settings| settings.brand);
-    let record = Record::new(store, Brand::named(&brand)?, None);
+    let record = Record::new(store, zone::brand(world.store, zone)?, None);
     act(&World { store: &**store, loader: &record }, &record)
 }
 

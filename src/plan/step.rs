@@ -1,6 +1,6 @@
 //! One change, as data: what can be shown, journalled, done, undone and recognised as done.
 
-use crate::domain::{Asked, Facts, Heir, Zone, ZoneName};
+use crate::domain::{Asked, Facts, Heir, Zone, ZoneName, in_zone_words};
 use crate::store::zone_path;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -476,13 +476,7 @@ impl fmt::Display for Step {
             Step::Inherit { zone, owner, .. } => write!(f, "let what {zone} runs with {owner} go on to be that"),
             Step::Belong { zone, path, owner } => write!(f, "let {path} of the zone {zone} go with {owner}"),
             Step::Release { zone, .. } => write!(f, "forget what {zone} runs with what is gone"),
-            Step::In { zone, what } => {
-                write!(
-                    f,
-                    "in the zone {zone}: {}",
-                    what.to_string().replace("a menu entry", "an entry").replace("menu entry", "entry")
-                )
-            }
+            Step::In { zone, what } => write!(f, "in the zone {zone}: {}", in_zone_words(&what.to_string())),
         }
     }
 }

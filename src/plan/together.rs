@@ -4,7 +4,7 @@ use super::execute::World;
 use super::{Pair, Plan};
 use crate::error::Result;
 use crate::sys::freeze::Frozen;
-use crate::zone::{self, Brand, USUAL};
+use crate::zone;
 
 /// Makes them. Where the store cannot see to it that it is one instant, zones that run are frozen meanwhile.
 pub(super) fn clone(world: &World<'_>, plan: &Plan, clones: &[Pair], readonly: bool) -> Result<()> {
@@ -13,8 +13,7 @@ pub(super) fn clone(world: &World<'_>, plan: &Plan, clones: &[Pair], readonly: b
     let (mut zones, mut groups) = (Vec::new(), Vec::new());
     if !world.store.clones_at_one_instant() {
         for zone in clones.iter().filter_map(|pair| pair.zone.as_ref()) {
-            let brand = zone::settings(world.store, zone)?.map_or(USUAL.to_string(), |settings| settings.brand);
-            let brand = Brand::named(&brand)?;
+            let brand = zone::brand(world.store, zone)?;
             if brand.runs(zone)
                 && let Some(group) = brand.group_of(zone)
             {

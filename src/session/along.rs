@@ -97,6 +97,11 @@ impl Session {
             None => store::zones(self.store()).unwrap_or_default().into_iter().filter_map(seen).collect(),
         }
     }
+
+    /// Those of them that can be looked into.
+    pub fn zones_looked_into(&self) -> Vec<Along> {
+        self.zones_seen().into_iter().filter_map(|(_, seen)| seen.ok()).collect()
+    }
 }
 
 /// That a zone is not taken along.

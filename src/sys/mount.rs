@@ -11,7 +11,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 use std::io::Read;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Mounts `device` detached. `options` are filesystem options (`subvolid=5`); `readonly` asks for a read-only filesystem.
@@ -117,6 +117,12 @@ pub fn set_attributes(mount: BorrowedFd<'_>, attributes: MountAttrFlags) -> rust
 pub fn attach(mount: BorrowedFd<'_>, onto: BorrowedFd<'_>) -> rustix::io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, "", onto, "", flags)
+}
+
+/// Attaches a detached mount on the directory at `path`.
+pub fn attach_on(mount: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    let place = place(path).doing_to("open", path)?;
+    attach(mount, place.as_fd()).doing_to("mount on", path)
 }
 
 /// Opens a directory as a place to mount on: `O_PATH`, the top of what is mounted there.

@@ -31,15 +31,24 @@ pub fn own() -> Result<Vec<Mount>> {
     read(Path::new("/proc/self/mountinfo"))
 }
 
+/// What is mounted on a directory, topmost.
+pub fn on(dir: &Path) -> Result<Option<Mount>> {
+    Ok(topmost(own()?, dir))
+}
+
 /// What is mounted on `/`.
 pub fn root() -> Result<Option<Mount>> {
-    Ok(own()?.into_iter().rev().find(|m| m.target == Path::new("/")))
+    on(Path::new("/"))
 }
 
 /// What a process has as its root; nothing if it is gone.
 pub fn root_of(pid: u32) -> Option<Mount> {
     let mounts = read(Path::new(&format!("/proc/{pid}/mountinfo"))).ok()?;
-    mounts.into_iter().rev().find(|m| m.target == Path::new("/"))
+    topmost(mounts, Path::new("/"))
+}
+
+fn topmost(mounts: Vec<Mount>, dir: &Path) -> Option<Mount> {
+    mounts.into_iter().rev().find(|m| m.target == dir)
 }
 
 /// The mounts of every other mount namespace that a process lives in: containers and private services.

@@ -124,7 +124,7 @@ impl Container {
     pub fn take_away(&self) -> Result<()> {
         for at in [self.brand.root_of(&self.zone), self.brand.shared_of(&self.zone)] {
             let at = resolved(&at)?;
-            while let Some(shown) = mounted_on(&at)?.filter(|shown| self.is_own(shown)) {
+            while let Some(shown) = mountinfo::on(&at)?.filter(|shown| self.is_own(shown)) {
                 // Somebody who looks into it does not keep the zone from starting again.
                 mount::detach(&shown.target, false)
                     .or_else(|_| mount::detach(&shown.target, true))
@@ -140,7 +140,7 @@ impl Container {
 
     /// Whether something is in its place.
     pub fn is_in_place(&self) -> Result<bool> {
-        Ok(mounted_on(&resolved(&self.brand.root_of(&self.zone))?)?.is_some_and(|shown| self.is_own(&shown)))
+        Ok(mountinfo::on(&resolved(&self.brand.root_of(&self.zone))?)?.is_some_and(|shown| self.is_own(&shown)))
     }
 
     /// Takes away what `prepare` has made, of a zone that is gone.
@@ -168,8 +168,7 @@ impl Container {
             mount::set_attributes(mount.as_fd(), MountAttrFlags::empty()).doing(format_args!("cannot mount {path}"))?;
         }
         let whole = namespace::assemble(&mounts, at)?;
-        let place = mount::place(at).doing_to("open", at)?;
-        mount::attach(whole.as_fd(), place.as_fd()).doing_to("mount on", at)
+        mount::attach_on(whole.as_fd(), at)
     }
 
     /// Refuses a place that is something else's.
@@ -190,7 +189,7 @@ impl Container {
         if !meta.is_dir() {
             return refused("is no directory");
         }
-        match mounted_on(&resolved(&at)?)? {
+        match mountinfo::on(&resolved(&at)?)? {
             Some(shown) if self.is_own(&shown) => Ok(()),
             Some(shown) => refused(&format!("has something else mounted on it: {}", shown.source.display())),
             None if std::fs::read_dir(&at).doing_to("read", &at)?.next().is_some() => refused("is not empty"),
@@ -266,9 +265,4 @@ fn resolved(path: &Path) -> Result<PathBuf> {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(path.to_path_buf()),
         dir => Ok(dir.doing_to("look at", path)?.join(name)),
     }
-}
-
-/// What is mounted on a directory, topmost.
-fn mounted_on(dir: &Path) -> Result<Option<mountinfo::Mount>> {
-    Ok(mountinfo::own()?.into_iter().rev().find(|m| m.target == dir))
 }

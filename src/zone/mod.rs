@@ -31,6 +31,11 @@ pub fn settings(store: &dyn Store, zone: &ZoneName) -> Result<Option<Zone>> {
     })
 }
 
+/// The brand of a zone; while it is made nothing is set for it yet, and nothing is started.
+pub fn brand(store: &dyn Store, zone: &ZoneName) -> Result<Brand> {
+    Brand::named(&settings(store, zone)?.map_or(USUAL.to_string(), |settings| settings.brand))
+}
+
 /// Sets it, durably and at once; nothing makes it no zone.
 pub fn set(store: &dyn Store, zone: &ZoneName, to: Option<&Zone>) -> Result<()> {
     let home = store.home()?;

@@ -133,15 +133,11 @@ pub(super) fn clear(store: &Zfs, from: &str, to: &str) -> Result<()> {
     let datasets = store.subtree(&store.full(from))?;
     for number in 0.. {
         let (_, snapshots) = own_snapshots(to, number, &datasets);
-        let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
         // Of those that something was cloned from already, some are gone with it.
-        let mut there = false;
-        for name in &names {
-            there |= store.lzc.exists(name)?;
-        }
-        if !there {
+        if store.there(snapshots.clone())?.is_empty() {
             break;
         }
+        let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();
         match store.lzc.destroy_snaps(&names) {
             Err(e) if !is_in_use(&e) => return Err(e),
             _ => {}
