@@ -177,8 +177,8 @@
 //!
 //! A root is cloned for each BE of the host, whether or not it has changed. To share one between two BEs of the host until the first
 //! write would need somebody who sees that write; the filesystem is just that. On Btrfs a clone costs a commit of the filesystem and three small
-//! files that are made durable: on a busy machine with two processors `create` took 0.1 s without zones, 0.6 s with 10 and 5.5 s with 100
-//! of them, and the zones stood still for the commits alone.
+//! files that are made durable: `make bench` measured 14 ms for `create` with one zone, 93 with 10 and 668 with 100, and they stand still
+//! for the commits alone.
 //!
 //! A snapshot of a zone BE that was taken with one of the host names that as its parent, as zone BEs name theirs. So `rollback`,
 //! `create -e BE@SNAP` and `destroy BE@SNAP` find what goes with it, whatever it is called.
