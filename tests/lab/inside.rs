@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 /// The directory of a zone's socket.
@@ -21,12 +21,25 @@ const GROUPS: &str = "/run/groups";
 
 thread_local!(static MOUNTED: Cell<bool> = const { Cell::new(false) });
 
-/// The control group that processes of a zone are in.
+/// The control group that processes of a zone are in: in a slice of this program's, which is gone once it has ended.
 fn group(unit: &str) -> PathBuf {
     if !MOUNTED.replace(true) {
         sh(&format!("mkdir -p {GROUPS}; mount -t cgroup2 cgroup2 {GROUPS}"));
     }
-    let group = Path::new(GROUPS).join(unit);
+    static OWN: OnceLock<(String, Child)> = OnceLock::new();
+    let (own, _) = OWN.get_or_init(|| {
+        let pid = std::process::id();
+        let own = format!("bootenv-test-{pid}.slice");
+        std::fs::create_dir(Path::new(GROUPS).join(&own)).unwrap();
+        // Nobody can remove what he is in, so somebody does who waits for the end of this program; in its namespace, for he is not to keep
+        // what this case has mounted.
+        let sweep = "cat; until find \"$0\" -depth -type d -exec rmdir {} +; do sleep 0.1; done";
+        let mut sweeper = Command::new("nsenter");
+        sweeper.args([&format!("--mount=/proc/{pid}/ns/mnt"), &format!("--wd={GROUPS}"), "sh", "-c", sweep, &own]);
+        sweeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        (own, sweeper.spawn().unwrap())
+    });
+    let group = Path::new(GROUPS).join(own).join(unit);
     std::fs::create_dir_all(&group).unwrap();
     group
 }
