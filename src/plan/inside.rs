@@ -8,7 +8,7 @@ use super::{Plan, Step};
 use crate::domain::{Facts, ZoneName};
 use crate::error::{Error, Kind, Result};
 use crate::store::{About, Store};
-use crate::zone::{self, Record};
+use crate::zone::{self, Brand, Record, USUAL};
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -41,7 +41,9 @@ fn entered<T>(
     store: &Rc<dyn Store>,
     act: impl FnOnce(&World<'_>, &Record) -> Result<T>,
 ) -> Result<T> {
-    let record = Record::new(store, zone::brand(world.store, zone)?, None);
+    // No step depends on the brand, so that settings which have been damaged since do not stop what was begun.
+    let brand = zone::brand(world.store, zone).or_else(|_| Brand::named(USUAL))?;
+    let record = Record::new(store, brand, None);
     act(&World { store: &**store, loader: &record }, &record)
 }
 
@@ -102,7 +104,7 @@ pub(super) fn release(world: &World<'_>, zone: &ZoneName, was: Uuid) -> Result<(
 /// Whether a zone BE is what runs when the BE of the host at `owner` does.
 pub(super) fn is_assigned(world: &World<'_>, zone: &ZoneName, be: &str, owner: &str) -> Result<bool> {
     let Some(owner) = world.store.identity(owner)? else { return Ok(false) };
-    let due = within_if_there(world, zone, |_, record| Ok(record.all()?.remove(&owner)))?;
+    let due = within_if_there(world, zone, |_, record| Ok(record.all().unwrap_or_default().remove(&owner)))?;
     Ok(due.flatten().is_some_and(|asked| asked.default.as_deref() == Some(be)))
 }
 

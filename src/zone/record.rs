@@ -77,6 +77,15 @@ impl Record {
         if content == was { Ok(()) } else { self.write(&content) }
     }
 
+    /// The same with what only takes away: from a record that is damaged nothing has to be, and it must not keep anything else from being
+    /// undone or finished.
+    fn take_away(&self, change: impl FnOnce(&mut Content)) -> Result<()> {
+        match self.read() {
+            Err(e) if e.kind == Kind::Failed => Ok(()),
+            _ => self.change(change),
+        }
+    }
+
     fn write(&self, content: &Content) -> Result<()> {
         let text = toml::to_string(content).map_err(|e| Error::failed(format!("cannot write {FILE}: {e}")))?;
         self.store.home()?.write(FILE, text.as_bytes(), 0o644)
@@ -96,7 +105,7 @@ impl Record {
 
     /// What was due when one BE of the host ran is due from now on when another does, which it has become.
     pub fn succeed(&self, was: Uuid, now: Uuid) -> Result<()> {
-        self.change(|content| {
+        self.take_away(|content| {
             if let Some(asked) = content.runs.remove(&was) {
                 content.runs.insert(now, asked);
             }
@@ -105,7 +114,7 @@ impl Record {
 
     /// Forgets what is due when a BE of the host runs.
     pub fn forget(&self, owner: Uuid) -> Result<()> {
-        self.change(|content| drop(content.runs.remove(&owner)))
+        self.take_away(|content| drop(content.runs.remove(&owner)))
     }
 
     fn must_know_owner(&self) -> Result<Uuid> {
@@ -162,7 +171,7 @@ impl Loader for Record {
     }
 
     fn remove(&self, id: &str, path: &str) -> Result<()> {
-        self.change(|content| content.entry.retain(|line| line.be != id || line.path != path))
+        self.take_away(|content| content.entry.retain(|line| line.be != id || line.path != path))
     }
 
     fn replace(&self, entries: &[Entry]) -> Result<()> {

@@ -339,6 +339,45 @@ fn a_zone_that_is_damaged_does_not_stop_the_host() {
 }
 
 #[test]
+fn a_zone_damaged_while_something_waits_does_not_stop_the_host() {
+    let lab = two_zones();
+    let whole = |file: &str| std::fs::read(lab.zone_home("web").join(file)).unwrap();
+    let mut kept = ["zone.toml", "boot.toml"].map(|file| (file, whole(file)));
+    // Where the machine is emulated, not at every call.
+    let step = if kind() == Kind::Zfs { 4 } else { 1 };
+    let mut undone = 0;
+    for (damaged, damage) in [("zone.toml", "brand"), ("zone.toml", "brand = \"none\""), ("boot.toml", "=")] {
+        for verb in [&["create", "blue"][..], &["destroy", "blue"]] {
+            for nth in (1..).step_by(step) {
+                let create = lab.command(verb);
+                let inject = format!("inject=renameat,renameat2,unlinkat:signal=KILL:when={nth}");
+                let mut strace = std::process::Command::new("strace");
+                strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat,renameat2,unlinkat", "-e", &inject]);
+                strace.arg("--").arg(create.get_program()).args(create.get_args());
+                let killed = !strace.output().expect("strace is installed").status.success();
+                kept.iter_mut().for_each(|(file, content)| *content = whole(file));
+                std::fs::write(lab.zone_home("web").join(damaged), damage).unwrap();
+                let next = lab.bootenv(&["describe", "default", &format!("{nth}")]).ok();
+                undone += usize::from(next.stderr.contains("undid"));
+                for (file, content) in &kept {
+                    std::fs::write(lab.zone_home("web").join(file), content).unwrap();
+                }
+                if !killed {
+                    break;
+                }
+                lab.in_zone("web", &["check", "--repair"]).ok();
+                let _ = lab.bootenv(&["destroy", "-F", "blue"]);
+                if verb[0] == "destroy" {
+                    lab.bootenv(&["create", "blue"]).ok();
+                }
+            }
+        }
+    }
+    assert!(undone > 0, "nothing was begun and not finished");
+    healthy(&lab);
+}
+
+#[test]
 fn a_place_that_has_become_a_symlink_is_left_out() {
     if !only_on(Kind::Btrfs, "in a pool there are no symlinks between datasets") {
         return;
