@@ -69,7 +69,7 @@ pub(super) fn look_at(session: &Session, inventory: &Inventory, request: &mut op
                 within.mounted_elsewhere.insert(be.name.clone(), words);
             }
         }
-        let going = ops::going(zone, &hosts, |be| within.mounted_elsewhere.get(be).cloned());
+        let (going, _) = ops::going(zone, &hosts, |be| within.mounted_elsewhere.get(be).cloned());
         let paths: Vec<&str> = going.iter().map(|be| be.path.as_str()).collect();
         for be in going {
             within.heirs.insert(be.name.clone(), store.heirs(&be.path, &paths)?);

@@ -143,14 +143,21 @@ fn stays(zone: &Along, be: &BootEnv, hosts: &[Uuid], mounted_elsewhere: Option<&
     }
 }
 
-/// The zone BEs that go with the BEs of the host that these are. `mounted_elsewhere` says which are mounted in other mount namespaces.
+/// The zone BEs that go with the BEs of the host that these are, and those that stay, with why. `mounted_elsewhere` says which are
+/// mounted in other mount namespaces.
 pub fn going<'z>(
     zone: &'z Along,
     hosts: &[Uuid],
     mounted_elsewhere: impl Fn(&BeName) -> Option<String>,
-) -> Vec<&'z BootEnv> {
-    let of = hosts.iter().flat_map(|host| zone.of(*host));
-    of.filter(|be| stays(zone, be, hosts, mounted_elsewhere(&be.name).as_ref()).is_none()).collect()
+) -> (Vec<&'z BootEnv>, Vec<(&'z BootEnv, String)>) {
+    let (mut going, mut staying) = (Vec::new(), Vec::new());
+    for be in hosts.iter().flat_map(|host| zone.of(*host)) {
+        match stays(zone, be, hosts, mounted_elsewhere(&be.name).as_ref()) {
+            Some(why) => staying.push((be, why)),
+            None => going.push(be),
+        }
+    }
+    (going, staying)
 }
 
 /// Lets what belongs in zones to BEs and snapshots of the host go with them: these are gone once the plan has run. `request` says for each
@@ -166,12 +173,10 @@ pub(super) fn go_along(plan: &mut Plan, inventory: &Inventory, request: &Destroy
     for zone in &inventory.zones {
         let known = request.zones.get(&zone.name);
         let elsewhere = |be: &BeName| known.and_then(|known| known.mounted_elsewhere.get(be));
-        for be in gone.iter().flat_map(|host| zone.of(*host)) {
-            if let Some(why) = stays(zone, be, &gone, elsewhere(&be.name)) {
-                plan.notes.push(format!("{} of the zone {} stays, and belongs to none: {why}", be.name, zone.name));
-            }
+        let (going, staying) = going(zone, &gone, |be| elsewhere(be).cloned());
+        for (be, why) in staying {
+            plan.notes.push(format!("{} of the zone {} stays, and belongs to none: {why}", be.name, zone.name));
         }
-        let going = going(zone, &gone, |be| elsewhere(be).cloned());
         let within = Destroy {
             targets: going.iter().map(|be| Target::Be(be.name.clone())).collect(),
             snapshots: request.snapshots,
