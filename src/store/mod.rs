@@ -113,6 +113,22 @@ pub struct Space {
     pub size: u64,
 }
 
+/// How many clones are made at once: those that wait together are in one commit of the store, where each would have one of its own.
+const TOGETHER: usize = 32;
+
+/// Does something with each of several, many at once. All that was begun has ended when this returns; the error is the first one's.
+fn together<T: Sync>(all: &[T], act: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    let act = &act;
+    all.chunks(TOGETHER).try_for_each(|some| match some {
+        [one] => act(one),
+        some => std::thread::scope(|scope| {
+            let threads: Vec<_> = some.iter().map(|one| scope.spawn(move || act(one))).collect();
+            let ended: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+            ended.into_iter().try_for_each(|done| done.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        }),
+    })
+}
+
 /// What the filesystem that a tree lies in says of itself (statvfs(3)).
 fn space(tree: &Tree) -> Result<Space> {
     let told = rustix::fs::fstatvfs(tree.fd()).doing("cannot ask how much of the store is free")?;
@@ -201,17 +217,15 @@ pub trait Store {
     /// Makes an empty dataset.
     fn create(&self, path: &str) -> Result<()>;
 
-    /// Clones the dataset at `from`, and what is nested in it, to `to`. Durable when it returns, with everything done in the
-    /// store before. `facts` are what will be kept for it: where it can be born with them, it is, and keeping them later is
-    /// nothing any more.
-    fn clone_to(&self, from: &str, to: &str, readonly: bool, facts: &Facts) -> Result<()>;
-
-    /// Clones several of these together, or takes snapshots of them: each as `clone_to` does. `facts` are those of the first.
-    fn clone_together(&self, clones: &[(&str, &str)], readonly: bool, facts: &Facts) -> Result<()> {
-        let none = Facts::default();
-        let mut facts = std::iter::once(facts).chain(std::iter::repeat(&none));
-        clones.iter().try_for_each(|(from, to)| self.clone_to(from, to, readonly, facts.next().unwrap_or(&none)))
+    /// Clones the dataset at `from`, and what is nested in it, to `to`, as `clone_together` does.
+    fn clone_to(&self, from: &str, to: &str, readonly: bool, facts: &Facts) -> Result<()> {
+        self.clone_together(&[(from, to)], readonly, facts)
     }
+
+    /// Clones datasets, each with what is nested in it, from where to where, or takes snapshots of them. Durable when it returns, with
+    /// everything done in the store before. `facts` are what will be kept for the first: where it can be born with them, it is, and keeping
+    /// them later is nothing any more.
+    fn clone_together(&self, clones: &[(&str, &str)], readonly: bool, facts: &Facts) -> Result<()>;
 
     /// Whether what is cloned together is so at one instant, whatever is written meanwhile.
     fn clones_at_one_instant(&self) -> bool {

@@ -110,12 +110,39 @@ impl Btrfs {
         self.identity(path)?.ok_or_else(|| Error::not_found(format!("{path} is gone")))
     }
 
-    fn snapshot_one(&self, from: &str, to: &str, readonly: bool) -> Result<()> {
-        let source = self.top.sub(from)?;
-        let (dir, leaf) = to.rsplit_once('/').unwrap_or(("", to));
-        let parent = self.top.sub(dir)?;
-        subvolume::snapshot_create(parent.fd(), source.fd(), &c_name(leaf)?, readonly, &[])
-            .doing(format_args!("cannot snapshot {from} as {to}"))
+    /// The subvolumes nested in that at `path`, by their paths in it.
+    fn nested_in(&self, path: &str) -> Result<Vec<String>> {
+        let below = subvolume::subvol_rootrefs(self.top.sub(path)?.fd()).doing("cannot list nested subvolumes")?;
+        match below.is_empty() {
+            true => Ok(Vec::new()),
+            false => read::nested(self, &read::subvolumes(self)?, self.subvolume_id(path)?, path),
+        }
+    }
+
+    /// Puts into a snapshot what was nested in the subvolume, and takes out what is not of it.
+    fn fill(&self, Copy { from, to, nested }: &Copy<'_>, readonly: bool) -> Result<()> {
+        let copy = self.top.sub(to)?;
+        if from.is_empty() {
+            // A root at the very top has the layout inside itself; its copy must not.
+            for own in LAYOUT {
+                copy.remove_tree(own)?;
+            }
+        }
+        for path in nested {
+            // Where a subvolume was nested, a snapshot has an empty directory (inode 2), which must make way.
+            let dir = copy.sub(path.rsplit_once('/').map_or("", |(dir, _)| dir))?;
+            let was = rustix::fs::fstat(dir.fd()).doing(format_args!("cannot look at {to}"))?;
+            copy.remove_dir(path)?;
+            snapshot(&self.top, &join(from, path), &join(to, path), false)?;
+            dir.set_times_of(&was)?;
+        }
+        if readonly {
+            for path in nested.iter().rev() {
+                self.set_readonly(&join(to, path), true)?;
+            }
+            self.set_readonly(to, true)?;
+        }
+        Ok(())
     }
 
     fn set_readonly(&self, path: &str, readonly: bool) -> Result<()> {
@@ -129,6 +156,33 @@ impl Btrfs {
         subvolume::subvolume_delete(self.top.sub(dir)?.fd(), &c_name(leaf)?)
             .doing(format_args!("cannot delete the subvolume {path}"))
     }
+}
+
+/// A subvolume that is to be cloned, and what is nested in it.
+struct Copy<'a> {
+    from: &'a str,
+    to: &'a str,
+    nested: Vec<String>,
+}
+
+impl Copy<'_> {
+    /// Whether one snapshot is all of it.
+    fn is_whole(&self) -> bool {
+        self.nested.is_empty() && !self.from.is_empty()
+    }
+}
+
+/// The outer subvolumes of copies; read-only, if that is wanted and they are whole.
+fn snapshots(top: &Tree, copies: &[Copy<'_>], readonly: bool) -> Result<()> {
+    super::together(copies, |copy| snapshot(top, copy.from, copy.to, readonly && copy.is_whole()))
+}
+
+fn snapshot(top: &Tree, from: &str, to: &str, readonly: bool) -> Result<()> {
+    let source = top.sub(from)?;
+    let (dir, leaf) = to.rsplit_once('/').unwrap_or(("", to));
+    let parent = top.sub(dir)?;
+    subvolume::snapshot_create(parent.fd(), source.fd(), &c_name(leaf)?, readonly, &[])
+        .doing(format_args!("cannot snapshot {from} as {to}"))
 }
 
 /// Whether a path from the top belongs to the layout, and so is no part of a root that lies at the top itself.
@@ -271,42 +325,11 @@ impl Store for Btrfs {
             .doing(format_args!("cannot create the subvolume {path}"))
     }
 
-    fn clone_to(&self, from: &str, to: &str, readonly: bool, _facts: &Facts) -> Result<()> {
-        let id = self.subvolume_id(from)?;
-        let nested = match subvolume::subvol_rootrefs(self.top.sub(from)?.fd())
-            .doing("cannot list nested subvolumes")?
-            .is_empty()
-        {
-            true => Vec::new(),
-            false => read::nested(self, &read::subvolumes(self)?, id, from)?,
-        };
-        let whole = nested.is_empty() && !from.is_empty();
-        self.snapshot_one(from, to, readonly && whole)?;
-        if whole {
-            return Ok(());
-        }
-        let copy = self.top.sub(to)?;
-        if from.is_empty() {
-            // A root at the very top has the layout inside itself; its copy must not.
-            for own in LAYOUT {
-                copy.remove_tree(own)?;
-            }
-        }
-        for path in &nested {
-            // Where a subvolume was nested, a snapshot has an empty directory (inode 2), which must make way.
-            let dir = copy.sub(path.rsplit_once('/').map_or("", |(dir, _)| dir))?;
-            let was = rustix::fs::fstat(dir.fd()).doing(format_args!("cannot look at {to}"))?;
-            copy.remove_dir(path)?;
-            self.snapshot_one(&join(from, path), &join(to, path), false)?;
-            dir.set_times_of(&was)?;
-        }
-        if readonly {
-            for path in nested.iter().rev() {
-                self.set_readonly(&join(to, path), true)?;
-            }
-            self.set_readonly(to, true)?;
-        }
-        Ok(())
+    fn clone_together(&self, clones: &[(&str, &str)], readonly: bool, _facts: &Facts) -> Result<()> {
+        let copies = clones.iter().map(|(from, to)| Ok(Copy { from, to, nested: self.nested_in(from)? }));
+        let copies = copies.collect::<Result<Vec<_>>>()?;
+        snapshots(&self.top, &copies, readonly)?;
+        copies.iter().filter(|copy| !copy.is_whole()).try_for_each(|copy| self.fill(copy, readonly))
     }
 
     fn destroy(&self, path: &str) -> Result<()> {

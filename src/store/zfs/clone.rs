@@ -1,8 +1,9 @@
 //! Snapshots of a BE with what is nested in it, and new BEs made from them.
 
+use super::super::together;
 use super::{OWN_SNAPSHOT, Zfs};
 use crate::error::{Error, Result};
-use crate::sys::zfs::{Canmount, Kind, Property, Set, Value};
+use crate::sys::zfs::{Canmount, Kind, Lzc, Property, Set, Value};
 use sha2::{Digest, Sha256};
 
 /// What a copy does not take over: where and whether it is mounted is decided for each BE, a copy is made to be changed, and a
@@ -44,44 +45,67 @@ pub(super) fn clone<'a>(store: &Zfs, all: &[(&'a str, &'a str)], born: &[Propert
     };
     let mut sources = all.iter().map(source).collect::<Result<Vec<_>>>()?;
     make_origins(store, &mut sources)?;
-    for (at, source) in sources.iter().enumerate() {
-        clone_one(store, source, if at == 0 { born } else { &[] })?;
-    }
+    let born_with = |at| if at == 0 { born } else { &[] };
+    let copies = sources.iter().enumerate().map(|(at, source)| copies(store, source, born_with(at)));
+    let (copies, lzc) = (copies.collect::<Result<Vec<_>>>()?, &store.lzc);
+    together(&copies, |copies| copies.iter().try_for_each(|copy| copy.make(lzc)))?;
     Ok(sources.iter().filter(|source| source.datasets.len() > 1).map(|source| source.to).collect())
 }
 
-fn clone_one(store: &Zfs, Source { from, to, datasets, number }: &Source<'_>, born: &[Property<'_>]) -> Result<()> {
-    let source = store.full(from.split('@').next().unwrap_or(from));
+/// A dataset that is to be cloned from a snapshot, and what it is born with.
+struct Copy<'a> {
+    from: String,
+    to: String,
+    born: Vec<Property<'a>>,
+    /// What is set on the dataset that it is a copy of, if any of that is taken over.
+    set: Option<Set>,
+}
+
+/// What copies a BE, parents before children.
+fn copies<'b>(store: &Zfs, source: &Source<'_>, born: &[Property<'b>]) -> Result<Vec<Copy<'b>>> {
+    let Source { from, to, datasets, number } = source;
+    let top = store.full(from.split('@').next().unwrap_or(from));
     let target = store.full(to);
     let origin = match from.split_once('@') {
         Some((_, snapshot)) => snapshot.to_string(),
         None => own_snapshots(to, *number, &[]).0,
     };
-    let born = [&store.born(to), born].concat();
+    let mut copies = Vec::new();
     for dataset in datasets {
         // What has been nested later has no such snapshot.
         let from = format!("{dataset}@{origin}");
-        if *dataset == source || store.lzc.exists(&from)? {
-            let born = if *dataset == source { &born[..] } else { &[] };
-            copy(store, dataset, &from, &format!("{target}{}", &dataset[source.len()..]), born)?;
+        let to = format!("{target}{}", &dataset[top.len()..]);
+        if *dataset == top {
+            // Usually nothing is to be taken over; then libzfs, which alone knows values as the pool has them, need not be opened.
+            let takes_over = store.set(dataset)?.iter().any(|name| is_taken_over(name));
+            let set = if takes_over { Some(store.libzfs()?.set_on(dataset)?) } else { None };
+            copies.push(Copy { from, to, born: [&store.born(source.to), born].concat(), set });
+        } else if store.lzc.exists(&from)? {
+            copies.push(Copy { from, to, born: Vec::new(), set: Some(store.libzfs()?.set_on(dataset)?) });
         }
     }
-    Ok(())
+    Ok(copies)
 }
 
-/// Clones `from`, a snapshot of `dataset`, to `to`, with what is set on `dataset`. What is nested gets the mountpoint that was
-/// set on it, and is not mounted by whatever BE boots.
-fn copy(store: &Zfs, dataset: &str, from: &str, to: &str, born: &[Property<'_>]) -> Result<()> {
-    let Set { kind, properties: set } = store.libzfs()?.set_on(dataset)?;
-    let mut properties = born.to_vec();
-    if properties.is_empty() && kind == Kind::Filesystem {
-        let off = set.get("canmount") == Some(&Value::Unsigned(Canmount::Off as u64));
-        properties.push(Property::Canmount(if off { Canmount::Off } else { Canmount::Noauto }));
-        properties.extend(set.get("mountpoint").and_then(Value::text).map(Property::Mountpoint));
+fn is_taken_over(property: &str) -> bool {
+    !property.starts_with(OURS) && !NOT_COPIED.contains(&property)
+}
+
+impl Copy<'_> {
+    /// Makes it. What is nested gets the mountpoint that was set on what it is a copy of, and is not mounted by whatever BE boots.
+    fn make(&self, lzc: &Lzc) -> Result<()> {
+        let mut properties = self.born.clone();
+        if let Some(Set { kind, properties: set }) = &self.set {
+            if properties.is_empty() && *kind == Kind::Filesystem {
+                let off = set.get("canmount") == Some(&Value::Unsigned(Canmount::Off as u64));
+                properties.push(Property::Canmount(if off { Canmount::Off } else { Canmount::Noauto }));
+                properties.extend(set.get("mountpoint").and_then(Value::text).map(Property::Mountpoint));
+            }
+            let taken_over = set.iter().filter(|(name, _)| is_taken_over(name));
+            properties.extend(taken_over.map(|(name, value)| Property::AsItIs(name, value)));
+        }
+        lzc.clone(&self.from, &self.to, &properties)
     }
-    let copied = set.iter().filter(|(name, _)| !name.starts_with(OURS) && !NOT_COPIED.contains(&name.as_str()));
-    properties.extend(copied.map(|(name, value)| Property::AsItIs(name, value)));
-    store.lzc.clone(from, to, &properties)
 }
 
 /// Makes the snapshots that BEs are cloned from, all in one transaction group. One that an earlier attempt left goes first; one that

@@ -304,10 +304,6 @@ impl Store for Zfs {
         self.lzc.create(&self.full(path), &self.born(path))
     }
 
-    fn clone_to(&self, from: &str, to: &str, readonly: bool, facts: &Facts) -> Result<()> {
-        self.clone_together(&[(from, to)], readonly, facts)
-    }
-
     fn clone_together(&self, clones: &[(&str, &str)], readonly: bool, facts: &Facts) -> Result<()> {
         let facts = properties_of(facts);
         let born = born_with(&facts);

@@ -48,6 +48,27 @@ end
 return found
 "#;
 
+/// The names of the properties that are set on a dataset itself, or came with it when it was received.
+const SET: &str = r#"
+args = ...
+local found = {}
+local n = 0
+function add(property, source)
+    if source == args["name"] or source == "$recvd" then
+        n = n + 1
+        found[n] = property
+    end
+end
+for i, property in ipairs(zfs.list.system_properties(args["name"])) do
+    local value, source = zfs.get_prop(args["name"], property)
+    add(property, source)
+end
+for property, value, source in zfs.list.user_properties(args["name"]) do
+    add(property, source)
+end
+return found
+"#;
+
 /// A dataset and all below it, parents before children.
 const SUBTREE: &str = r#"
 args = ...
@@ -165,6 +186,11 @@ impl Zfs {
             let mut user = libzfs.one(full, properties)?.map(|d| d.user).unwrap_or_default();
             Ok(properties.map(|p| user.remove(p)))
         })
+    }
+
+    /// The names of the properties that are set on a dataset itself, not inherited.
+    pub(super) fn set(&self, full: &str) -> Result<Vec<String>> {
+        self.texts(SET, &List::from([("name".to_string(), Value::Text(full.into()))]))
     }
 
     /// A dataset and all below it, named in full, parents before children; nothing if it is not there.
