@@ -15,10 +15,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use uuid::Uuid;
 
-/// Whether the BEs are those of the zone that this runs in. Another store than that can be named, and a hook of a package manager is not
-/// to stand in its way.
+/// Whether the BEs are those of the zone that this runs in. Another store than that can be named, a hook of a package manager is not
+/// to stand in its way, and what waits in the root that runs is there to be merged.
 pub(super) fn is_meant(cx: &Context, verb: Option<&Verb>) -> bool {
-    let elsewhere = matches!(verb, Some(Verb::Auto(_) | Verb::Completions { .. } | Verb::Serve | Verb::Answer { .. }));
+    let elsewhere = match verb {
+        Some(Verb::Auto(_) | Verb::Completions { .. } | Verb::Serve | Verb::Answer { .. }) => true,
+        Some(Verb::Pending(args)) => args.name.is_none(),
+        _ => false,
+    };
     cx.cli.store.is_none() && !elsewhere && Client::is_inside()
 }
 
@@ -114,7 +118,7 @@ fn not_here(verb: &Verb) -> Error {
         Verb::Unmount(_) => ("unmount", "what is mounted is mounted by the host"),
         Verb::Run(_) => ("run", "`bootenv create -a` one, start the zone with that, and change it from inside"),
         Verb::Upgrade(_) => ("upgrade", "`bootenv create` one first, as it is now: it can be gone back to"),
-        Verb::Pending(_) => ("pending", "nothing waits for a zone that its own packages are installed in"),
+        Verb::Pending(_) => ("pending", "`bootenv pending` alone shows what waits in the one that runs"),
         Verb::Prune(_) => ("prune", "`bootenv destroy` those that have had their time"),
         Verb::Init(_) => ("init", "the host has made what there is"),
         Verb::Zone(_) => ("zone", "zones are the host's to make"),

@@ -174,7 +174,7 @@ fn verbs_that_need_the_host_say_so() {
         &["unmount", "default"],
         &["run", "default"],
         &["upgrade", "--", "true"],
-        &["pending"],
+        &["pending", "default"],
         &["prune"],
         &["init"],
         &["check"],
@@ -188,6 +188,7 @@ fn verbs_that_need_the_host_say_so() {
     web.admin_json(&["--zone", "db", "list"]).refused(2, &["this is a zone"]);
     assert_eq!(web.admin(&["auto", "--before", "apt"]).ok().stdout, "", "a package manager is not held up");
     web.admin(&["completions", "bash"]).ok();
+    web.admin(&["pending"]).ok();
     before.assert_same(&lab.print(), "nothing was done");
 }
 
