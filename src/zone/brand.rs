@@ -69,6 +69,9 @@ pub struct Settings {
     /// Files of others that would be read instead.
     #[serde(default)]
     pub instead: Vec<String>,
+    /// What one of them may say instead of the line that has the shared dataset in it.
+    #[serde(default)]
+    pub or: Vec<String>,
 }
 
 impl Brand {

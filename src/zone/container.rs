@@ -204,18 +204,21 @@ impl Container {
         let shared = self.brand.shared_of(zone);
         let text = self.brand.filled(&settings.text, zone);
         let needed: Vec<&str> = text.lines().filter(|line| line.contains(&*shared.to_string_lossy())).collect();
+        let or: Vec<String> = settings.or.iter().map(|line| self.brand.filled(line, zone)).collect();
+        let does = |line: &str| needed.contains(&line) || or.iter().any(|or| or == line);
         for file in settings.instead.iter().chain([&settings.file]).map(|file| self.brand.filled(file, zone)) {
             let Some(text) = read(&file)?.filter(|text| !text.starts_with(OURS)) else { continue };
             let lines = text.lines().map(str::trim).enumerate();
             let mut lines = lines.filter(|(_, line)| !line.starts_with(['#', ';']) && line.contains("var/shared"));
-            if let Some((at, line)) = lines.find(|(_, line)| !needed.contains(line)) {
+            if let Some((at, line)) = lines.find(|(_, line)| !does(line)) {
                 return Err(Error::refused(format!(
                     "{file}:{} has something else at /var/shared, where the shared dataset of {zone} belongs: {line}",
                     at + 1
                 ))
                 .hint(format!("let it say `{}`", needed.join("`, `"))));
             }
-            if let Some(line) = needed.iter().find(|needed| !text.lines().any(|line| line.trim() == **needed)) {
+            let says = |needed: &str| text.lines().map(str::trim).any(|line| line == needed);
+            if let Some(line) = needed.iter().find(|needed| !says(needed) && !or.iter().any(|or| says(or))) {
                 return Err(Error::refused(format!("{file} is read instead of bootenv's settings for {zone}"))
                     .hint(format!("add this line to it: {line}")));
             }
