@@ -3,7 +3,7 @@
 use super::Context;
 use super::output::in_journal;
 use crate::domain::ZoneName;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::session::Session;
 use crate::sys::listen;
 use crate::sys::peer::Peer;
@@ -56,13 +56,18 @@ fn root(peer: &Peer) -> Result<(), Deny> {
 /// Root of the zone, in the zone.
 fn admit(peer: &Peer, zone: &ZoneName, brand: &Brand) -> Result<(), Deny> {
     root(peer)?;
-    match peer.unit() {
-        Ok(Some(unit)) if brand.is_unit_of(zone, &unit) => Ok(()),
-        Ok(unit) => Err(Deny(format!(
-            "process {} is in {}, not in {zone}",
-            peer.pid,
-            unit.as_deref().unwrap_or("no container")
-        ))),
-        Err(e) => Err(Deny(format!("process {} cannot be looked at: {}", peer.pid, e.message))),
+    let no = |why: &str| Deny(format!("process {} {why}", peer.pid));
+    let unknown = |e: Error| no(&format!("cannot be looked at: {}", e.message));
+    let unit = peer.unit().map_err(unknown)?;
+    if !unit.as_deref().is_some_and(|unit| brand.is_unit_of(zone, unit)) {
+        return Err(no(&format!("is in {}, not in {zone}", unit.as_deref().unwrap_or("no container"))));
     }
+    // Root of a zone that has no user namespace may make one for others, as root of the host has for a zone that has one.
+    if !peer.is_in_user_namespace_of(std::process::id()).map_err(unknown)?
+        && let Some(first) = brand.leader_of(zone).map_err(unknown)?
+        && !peer.is_in_user_namespace_of(first).map_err(unknown)?
+    {
+        return Err(no(&format!("is not root of {zone}, but of a user namespace in it")));
+    }
+    Ok(())
 }

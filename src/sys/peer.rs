@@ -70,6 +70,12 @@ impl Peer {
         Ok(root_in(&map) == Some(self.uid))
     }
 
+    /// Whether it is in the same user namespace as another process.
+    pub fn is_in_user_namespace_of(&self, process: u32) -> Result<bool> {
+        let of = |path: &Path| std::fs::metadata(path).map(|meta| (meta.dev(), meta.ino())).doing_to("look at", path);
+        Ok(of(&self.proc("ns/user"))? == of(&Path::new("/proc").join(process.to_string()).join("ns/user"))?)
+    }
+
     /// What runs it, as systemd and others name control groups: the first one that is no slice.
     pub fn unit(&self) -> Result<Option<String>> {
         let path = self.proc("cgroup");

@@ -46,14 +46,18 @@ impl Brand {
         }
     }
 
-    /// The root of a zone's first process; nothing where it does not run.
-    pub fn leaders_root(&self, zone: &ZoneName) -> Result<Option<Mount>> {
+    /// The number of a zone's first process; nothing where it does not run.
+    pub fn leader_of(&self, zone: &ZoneName) -> Result<Option<u32>> {
         if self.leader.is_empty() || !self.runs(zone) {
             return Ok(None);
         }
         let told = self.carry_out(&self.leader, zone)?;
-        let pid = told.parse().map_err(|_| Error::failed(format!("{zone} runs, but not as a process: {told:?}")))?;
-        Ok(mountinfo::root_of(pid))
+        told.parse().map(Some).map_err(|_| Error::failed(format!("{zone} runs, but not as a process: {told:?}")))
+    }
+
+    /// The root of a zone's first process; nothing where it does not run.
+    pub fn leaders_root(&self, zone: &ZoneName) -> Result<Option<Mount>> {
+        Ok(self.leader_of(zone)?.and_then(mountinfo::root_of))
     }
 
     /// The command of a list of words for a zone, as people read it.
