@@ -65,12 +65,12 @@ enum Kernel {
 }
 
 #[test]
-fn a_machine_is_upgraded_to_another_kernel_and_goes_back() {
+fn r2_the_running_namespace_is_protected_while_another_kernel_is_installed() {
     upgrades(&Btrfs, "grub", Kernel::Other);
 }
 
 #[test]
-fn a_machine_on_a_pool_is_upgraded_and_goes_back() {
+fn r2_the_running_namespace_is_protected_on_a_pool_while_another_is_upgraded() {
     upgrades(&Zfs, "systemd-boot", Kernel::Renamed);
 }
 
