@@ -129,6 +129,14 @@ fn a_zone_that_cannot_be_mounted_is_left_out() {
     symlink("../../../etc", &place).unwrap();
     left_out(&["blue"], "/var/lib/machines/web is no directory");
     std::fs::remove_file(&place).unwrap();
+    // It would be mounted in another place of the zone's root than it is looked for when that is unmounted.
+    let var = lab.zone_files("web", "ROOT/blue/var");
+    std::fs::rename(&var, var.with_file_name("elsewhere")).unwrap();
+    symlink("elsewhere", &var).unwrap();
+    left_out(&["blue"], "/var of blue is no directory");
+    lab.in_zone("web", &["mount", "blue"]).fails(3, &["/var of blue is no directory"]);
+    std::fs::remove_file(&var).unwrap();
+    std::fs::rename(var.with_file_name("elsewhere"), &var).unwrap();
     let settings = lab.zone_home("web").join("zone.toml");
     let whole = std::fs::read(&settings).unwrap();
     std::fs::write(&settings, "brand").unwrap();
