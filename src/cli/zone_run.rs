@@ -29,7 +29,7 @@ pub(super) fn start(cx: &mut Context, args: &StartZone) -> Result<()> {
         return Ok(());
     }
     let due = container.due()?;
-    container.check()?;
+    container.check(&due)?;
     let steps = steps_up(&container, &name, &due, args.wait);
     if cx.cli.dry_run {
         return cx.out.change(&request, &steps, None);
@@ -70,7 +70,7 @@ pub(super) fn switch(cx: &mut Context, args: &SwitchZone) -> Result<()> {
         return Ok(());
     }
     // Before it is stopped.
-    container.check()?;
+    container.check(&due)?;
     let mut steps = if runs { steps_down(&container, &name) } else { Vec::new() };
     steps.extend(steps_up(&container, &name, &due, args.wait));
     if cx.cli.dry_run {

@@ -3,12 +3,14 @@
 
 use super::{Brand, Record};
 use crate::altroot::own_dir;
+use crate::domain::shared::{MOUNTPOINT, link_target};
 use crate::domain::{Asked, ZoneName};
 use crate::error::{Doing, Error, Result};
 use crate::loader::Loader;
 use crate::store::{SHARED, Store};
 use crate::sys::tree::Tree;
 use crate::sys::{mount, mountinfo, namespace};
+use rustix::fs::FileType;
 use rustix::mount::MountAttrFlags;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -75,9 +77,10 @@ impl Container {
     }
 
     /// Refuses what could not be put in place.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(&self, due: &Due) -> Result<()> {
         self.check_place()?;
         self.check_settings()?;
+        self.check_root(due)?;
         match self.store.identity(SHARED)? {
             Some(_) => Ok(()),
             None => Err(Error::refused(format!("the shared dataset of {} is missing", self.zone))
@@ -96,7 +99,7 @@ impl Container {
 
     /// Puts in place what is due, and uses it up if it was for once.
     pub fn put_in_place(&self, due: &Due) -> Result<()> {
-        self.check()?;
+        self.check(due)?;
         self.take_away()?;
         self.prepare()?;
         let shared = self.brand.shared_of(&self.zone);
@@ -194,6 +197,29 @@ impl Container {
             Some(shown) => refused(&format!("has something else mounted on it: {}", shown.source.display())),
             None if std::fs::read_dir(&at).doing_to("read", &at)?.next().is_some() => refused("is not empty"),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses a root that leads whoever starts it out of it: systemd-nspawn makes the directory of the journal before it is in there, and
+    /// follows links to it as the host does.
+    fn check_root(&self, due: &Due) -> Result<()> {
+        let tree = self.store.tree(&due.path)?;
+        let refused = |path: &str| {
+            let zone = &self.zone;
+            Err(Error::refused(format!("/{path} of {} may lead out of {zone}", due.be)).hint(format!(
+                "`bootenv --zone {zone} rollback` it or activate another one, or put there what was there"
+            )))
+        };
+        let log = format!("{MOUNTPOINT}/log");
+        let journals = ["var/log/journal".to_string(), format!("{log}/journal")];
+        for path in ["var", MOUNTPOINT, &log].into_iter().chain(journals.iter().map(String::as_str)) {
+            if tree.kind(path)?.is_some_and(|kind| kind != FileType::Directory) {
+                return refused(path);
+            }
+        }
+        match tree.kind("var/log")? {
+            Some(FileType::Symlink) if tree.read_link("var/log")? != link_target("log") => refused("var/log"),
+            _ => Ok(()),
         }
     }
 
