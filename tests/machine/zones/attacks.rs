@@ -84,7 +84,7 @@ const TRIED_ON_BTRFS: [(&str, &str); 4] = [
     ),
 ];
 const TRIED_ON_A_POOL: [(&str, &str); 2] = [
-    ("mount", "mount -i -t zfs tank/zones/OTHER/SHARED /mnt && umount /mnt"),
+    ("mount", "mount -i -t zfs tank/zones/OTHER/ROOT/spare /mnt && umount /mnt"),
     ("zfs", "mknod /root/zfs c $ZFS && perl /opt/attack.pl zfs; s=$?; rm -f /root/zfs; exit $s"),
 ];
 const TAKEN_ON_BTRFS: &[&str] = &["default", "destroy", "names"];
@@ -97,7 +97,7 @@ files() { (cd "$1" && shift && find "$@" -xdev -path boot/efi -prune -o -printf 
 shared() { (cd "$1/var/shared" && find . \( -path ./log/journal -o -path ./log/postgresql -o -path ./log/nginx -o -path ./log/wtmp \) -prune -o \
     -printf '%P %y %m %U %G %T@ %C@ %s %l\n' | LC_ALL=C sort | sha256sum); }
 echo host; files / etc usr boot opt var/lib/dpkg; shared /; cat /opt/secret
-findmnt -rno TARGET,SOURCE,FSROOT,OPTIONS | grep -v /run/ | sort; bootenv list -aH | cut -f1-3,5-
+findmnt -rno TARGET,SOURCE,FSROOT,OPTIONS | grep -Ev '/run/|machines/web' | sort; bootenv list -aH | cut -f1-3,5-
 look() {
     leader=$(machinectl show -P Leader $1)
     echo $1; files /proc/$leader/root etc usr opt; shared /proc/$leader/root
@@ -353,13 +353,19 @@ fn by_links(machine: &mut Machine<'_>, store: &dyn Store) {
     }
     machine.run("bootenv --zone web destroy -sF copy; bootenv --zone web destroy -sF up");
     same(&before, &look(machine, &["db"]), "what leads out of a zone");
-    // It is started with that, too, and gone back from.
-    let ran = machine.run("bootenv zone stop web; bootenv zone start web 2>&1");
-    println!("started with links: {} {}", ran.status, ran.text());
-    machine.run("bootenv zone stop web 2>&1");
-    // A root without /var, and what is due then.
-    let at = machine.ok("bootenv --zone web create -e default bare && bootenv --zone web mount bare");
-    machine.ok(&format!("mv {at}/var {at}/gone; bootenv --zone web unmount bare && bootenv --zone web activate bare"));
+    // systemd-nspawn would follow /var/log out of it, and make a directory of the zone's there.
+    machine.ok("bootenv zone stop web");
+    for start in ["bootenv zone start web", "bootenv zone switch web", "machinectl start web"] {
+        let refused = machine.run(&format!("{start} 2>&1"));
+        assert!(refused.status != 0, "{start}: {refused:?}");
+    }
+    let refused = machine.run("bootenv zone start web 2>&1");
+    assert!(refused.status == 3 && refused.text().contains("/var/shared of evil may lead out of web"), "{refused:?}");
+    // One without /var lets nobody out either.
+    let at = machine.ok("bootenv --zone web create -e default bare >/dev/null && bootenv --zone web mount bare");
+    machine.ok(&format!(
+        "umount {at}/var/shared && mv {at}/var {at}/gone && bootenv --zone web unmount bare && bootenv --zone web activate bare"
+    ));
     let ran = machine.run("bootenv zone start web 2>&1");
     println!("started without /var: {} {}", ran.status, ran.text());
     machine.run("bootenv zone stop web 2>&1");
