@@ -361,17 +361,9 @@ fn by_links(machine: &mut Machine<'_>, store: &dyn Store) {
     }
     let refused = machine.run("bootenv zone start web 2>&1");
     assert!(refused.status == 3 && refused.text().contains("/var/shared of evil may lead out of web"), "{refused:?}");
-    // One without /var lets nobody out either.
-    let at = machine.ok("bootenv --zone web create -e default bare >/dev/null && bootenv --zone web mount bare");
-    machine.ok(&format!(
-        "umount {at}/var/shared && mv {at}/var {at}/gone && bootenv --zone web unmount bare && bootenv --zone web activate bare"
-    ));
-    let ran = machine.run("bootenv zone start web 2>&1");
-    println!("started without /var: {} {}", ran.status, ran.text());
-    machine.run("bootenv zone stop web 2>&1");
-    machine.ok("bootenv --zone web activate default && bootenv zone start --wait web");
+    drive(machine, "bootenv --zone web activate default >/dev/null && bootenv zone start --wait web");
     assert_eq!(root_of(machine, store, "web"), store.named("zones/web/ROOT/default"));
     assert_eq!(machine.ok(&inside("web", "systemctl is-active nginx")), "active");
-    machine.ok("bootenv --zone web destroy -sF evil && bootenv --zone web destroy -sF bare");
+    machine.ok("bootenv --zone web destroy -sF evil");
     same(&before, &look(machine, &["db"]), "starting a zone with what leads out of it");
 }
