@@ -200,7 +200,7 @@ impl Container {
         }
     }
 
-    /// Refuses a root that leads whoever starts it out of it: systemd-nspawn makes the directory of the journal before it is in there, and
+    /// Refuses a root in which there is no place for the shared dataset, or that leads whoever starts it out of it: systemd-nspawn makes the directory of the journal before it is in there, and
     /// follows links to it as the host does.
     fn check_root(&self, due: &Due) -> Result<()> {
         let tree = self.store.tree(&due.path)?;
@@ -216,6 +216,12 @@ impl Container {
             if tree.kind(path)?.is_some_and(|kind| kind != FileType::Directory) {
                 return refused(path);
             }
+        }
+        if !tree.exists(MOUNTPOINT) {
+            let (be, zone) = (&due.be, &self.zone);
+            return Err(Error::refused(format!("{be} has no /{MOUNTPOINT} to mount the shared dataset on")).hint(format!(
+                "`bootenv --zone {zone} check --repair` makes it where only that is gone; else `bootenv --zone {zone} rollback` it or activate another one"
+            )));
         }
         match tree.kind("var/log")? {
             Some(FileType::Symlink) if tree.read_link("var/log")? != link_target("log") => refused("var/log"),

@@ -285,6 +285,42 @@ fn what_cannot_be_started_is_refused() {
 }
 
 #[test]
+fn a_root_that_leads_out_of_itself_or_has_no_place_is_not_started() {
+    let host = Host::new();
+    let root = host.lab.zone_files("web", "ROOT/default");
+    let shared = host.lab.zone_files("web", "ROOT/default/var/shared");
+    // The directory itself may be immutable.
+    sh(&format!("chattr -i '{0}' 2>/dev/null || true; rmdir '{0}'", shared.display()));
+    let refused = |words: &[&str]| {
+        for args in [&["zone", "start", "web"][..], &["zone", "start", "--place", "web"], &["zone", "switch", "web"]] {
+            host.refuses(args, 3, words);
+        }
+    };
+    refused(&["default has no /var/shared", "bootenv --zone web check --repair"]);
+    host.bootenv(&["--zone", "web", "check", "--repair"]).ok();
+    sh(&format!("chattr -i '{}' 2>/dev/null || true", shared.display()));
+    for (path, target) in [
+        ("var/shared", "../opt"),
+        ("var/shared", "nowhere"),
+        ("var/log", "../../../../opt"),
+        ("var/log", "/opt"),
+        ("var", "/opt"),
+    ] {
+        let (at, aside) = (root.join(path), root.join("aside"));
+        std::fs::rename(&at, &aside).unwrap();
+        std::os::unix::fs::symlink(target, &at).unwrap();
+        refused(&[&format!("/{path} of default may lead out of web"), "rollback"]);
+        std::fs::remove_file(&at).unwrap();
+        std::fs::rename(&aside, &at).unwrap();
+    }
+    let aside = root.join("aside");
+    std::fs::rename(root.join("var"), &aside).unwrap();
+    refused(&["default has no /var/shared", "rollback"]);
+    std::fs::rename(&aside, root.join("var")).unwrap();
+    host.bootenv(&["zone", "start", "web"]).ok();
+}
+
+#[test]
 fn zones_start_with_the_host() {
     let host = Host::new();
     let zone = |verb: &str| host.bootenv(&["zone", verb, "web"]).ok().stdout;
