@@ -122,11 +122,23 @@ fn held_readonly(mounts: &[Mount], device: &Path) -> bool {
     mounts.iter().any(|m| m.source == device && m.super_options.split(',').any(|o| o == "ro"))
 }
 
-fn open_device(mounts: Vec<Mount>, name: &str, mount: &Mount) -> Result<Opened> {
+fn open_device(mut mounts: Vec<Mount>, name: &str, mount: &Mount) -> Result<Opened> {
     let readonly = mount.super_options.split(',').chain(mount.options.split(',')).any(|o| o == "ro");
-    let store = Btrfs::open(&mount.source, name, None, readonly)?;
+    let store = match is_block_device(&mount.source) {
+        true => Btrfs::open(&mount.source, name, None, readonly)?,
+        false => {
+            // Whoever mounts it last says by which path, be that in a container, and the path may be gone since.
+            let store = Btrfs::open(&Btrfs::device_of(&mount.target)?, name, None, readonly)?;
+            mounts = mountinfo::own()?;
+            store
+        }
+    };
     let is_root = is_root(&store, &mounts);
     Ok(Opened { store: Rc::new(store.with_mounts(mounts)), is_root })
+}
+
+fn is_block_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_block_device())
 }
 
 /// Whether `/` is on the store.

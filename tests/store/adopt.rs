@@ -163,6 +163,25 @@ fn a_mounted_filesystem_is_a_store_too() {
 }
 
 #[test]
+fn a_filesystem_whose_device_has_lost_its_name_is_a_store_too() {
+    if !only_on(Kind::Btrfs, "a pool is not found by a device") {
+        return;
+    }
+    let lab = Lab::new();
+    let (node, at) = (lab.path("node"), lab.path("at"));
+    let device = crate::lab::attach(&lab.store());
+    sh(&format!(
+        "cd '{}' && mknod node b $(stat -c '%Hr %Lr' {device}) && mkdir at && mount -o subvolid=5 node at && losetup -d {device} && rm node",
+        node.parent().unwrap().display()
+    ));
+    let shown = sh(&format!("findmnt -no SOURCE '{}'", at.display()));
+    assert_eq!(shown.split_whitespace().next().map(Path::new), Some(&*node), "it is known by what is gone");
+    crate::lab::on(&at, &["create", "blue"]).ok();
+    sh(&format!("umount '{}'", at.display()));
+    assert_eq!(lab.names(), ["default", "blue"]);
+}
+
+#[test]
 fn a_filesystem_without_a_root_is_not_adopted() {
     let lab = Lab::empty();
     let root = lab.foreign("data", "rm -rf etc");

@@ -18,7 +18,7 @@ use btrfs_uapi::subvolume::{self, SubvolumeFlags};
 use rustix::fs::RenameFlags;
 use std::cell::Cell;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use uuid::Uuid;
@@ -75,6 +75,16 @@ impl Btrfs {
             name: name.to_string(),
             mounts: Cell::default(),
         })
+    }
+
+    /// A device of the filesystem that is mounted at `at`, by the kernel's own name for it: `/sys/fs/btrfs/UUID/devices` (btrfs(5)).
+    pub fn device_of(at: &Path) -> Result<PathBuf> {
+        let dir = std::fs::File::open(at).doing_to("open", at)?;
+        let info = btrfs_uapi::filesystem::filesystem_info(dir.as_fd()).doing_to("ask about the Btrfs at", at)?;
+        let known = PathBuf::from(format!("/sys/fs/btrfs/{}/devices", info.uuid));
+        let names = std::fs::read_dir(&known).doing_to("read", &known)?;
+        let device = names.flatten().map(|entry| Path::new("/dev").join(entry.file_name())).find(|at| at.exists());
+        device.ok_or_else(|| Error::failed(format!("no device of the Btrfs at {} is in /dev", at.display())))
     }
 
     /// The path of what lies at `path`, from the top of the filesystem.
