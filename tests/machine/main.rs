@@ -2,6 +2,7 @@
 
 mod adopting;
 mod agent;
+mod containers;
 #[allow(dead_code)] // the tests of the command line will use the rest of it
 mod disk;
 mod esp;
@@ -16,7 +17,6 @@ mod systemd_boot;
 #[allow(dead_code)] // the zfs lane's
 mod table;
 mod upgrading;
-mod zones;
 
 use std::time::Duration;
 
