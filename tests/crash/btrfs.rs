@@ -2,7 +2,8 @@
 //! disk and nothing else. What GRUB would then boot is read with GRUB's own Btrfs code (`grub-fstest`, which, like GRUB, never
 //! replays the log), what systemd-boot would from the stand-in for an ESP; then the copy is mounted, recovered and compared.
 
-use super::{CALLS, Case, killed_at, prepare, state};
+use super::{CALLS, Case, prepare, state};
+use crate::lab::strace::killed_at;
 use crate::lab::{self, Lab, Loader, sh, try_sh, unmount_below};
 use std::path::Path;
 

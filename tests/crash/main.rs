@@ -23,9 +23,10 @@ mod zfs;
 
 use lab::{Kind, Lab, Loader, Ran, sh};
 
-/// The calls that change something on disk.
+/// The calls that change something on disk, and that which begins a thread or a process that may: what those do is not followed.
 const CALLS: &[&str] = &[
     "ioctl",
+    "clone3",
     "renameat",
     "renameat2",
     "unlink",
@@ -142,18 +143,4 @@ fn check(case: &Case) {
         #[cfg(not(feature = "zfs"))]
         (Kind::Zfs, _) => panic!("{}: built without the feature `zfs`", case.name),
     }
-}
-
-/// The verb under strace, which follows what is traced and does what is asked.
-fn under_strace(lab: &Lab, verb: &[&str], options: &[&str]) -> Ran {
-    let command = lab.command(verb);
-    let mut strace = std::process::Command::new("strace");
-    strace.args(options).arg("--").arg(command.get_program()).args(command.get_args());
-    strace.output().expect("strace is installed").into()
-}
-
-/// Runs the verb so that it dies on entering the `nth` call of the kind `call`.
-fn killed_at(lab: &Lab, verb: &[&str], call: &str, nth: u32) -> Ran {
-    let inject = format!("inject={call}:signal=KILL:when={nth}");
-    under_strace(lab, verb, &["-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject])
 }

@@ -1,6 +1,7 @@
 //! One case for every verb that changes something.
 
 use super::{Case, check, with_root};
+use crate::lab::strace::killed_at;
 use crate::lab::{Kind, Lab, Loader, only_on, sh};
 
 macro_rules! cases {
@@ -118,7 +119,7 @@ fn init_of_an_image() {
     for call in super::CALLS {
         for nth in [1, 2, 3, 5, 8, 13, 21, 34, 55] {
             let _ = std::fs::remove_file(&lab.image);
-            let ran = super::killed_at(&lab, &verb, call, nth);
+            let ran = killed_at(&lab, &verb, call, nth);
             if ran.status == 0 {
                 break;
             }
@@ -164,7 +165,7 @@ fn init_adopting() {
     for call in super::CALLS {
         for nth in [1, 2, 3, 5, 8, 13, 21, 34, 55, 89] {
             sh(&format!("cp --sparse=always '{}' '{image}'", pristine.display()));
-            let ran = super::killed_at(&lab, &["init"], call, nth);
+            let ran = killed_at(&lab, &["init"], call, nth);
             if ran.status == 0 {
                 break;
             }

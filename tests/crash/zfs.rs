@@ -6,7 +6,8 @@
 //! `BOOTENV_TEST_CRASH` says `cases`, for all cases, or `all`, for all cases at all instants.
 
 use super::recorded::{Recorded, SIZE};
-use super::{CALLS, Case, killed_at, prepare, state, under_strace};
+use super::{CALLS, Case, prepare, state};
+use crate::lab::strace::{killed_at, under_strace};
 use crate::lab::writes::Log;
 use crate::lab::{self, Lab, Ran, attach, sh, try_sh};
 use std::fs::File;

@@ -20,6 +20,7 @@ mod pool;
 pub mod print;
 pub mod root;
 pub mod store;
+pub mod strace;
 pub mod systemd_boot;
 pub mod writes;
 pub mod zone;

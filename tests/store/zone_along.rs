@@ -1,5 +1,6 @@
 //! What verbs of the host do in attached zones.
 
+use crate::lab::strace::killed_at;
 use crate::lab::zone::STARTS;
 use crate::lab::{Kind, Lab, Print, kind, only_on, sh};
 use std::os::unix::fs::symlink;
@@ -349,12 +350,7 @@ fn a_zone_damaged_while_something_waits_does_not_stop_the_host() {
     for (damaged, damage) in [("zone.toml", "brand"), ("zone.toml", "brand = \"none\""), ("boot.toml", "=")] {
         for verb in [&["create", "blue"][..], &["destroy", "blue"]] {
             for nth in (1..).step_by(step) {
-                let create = lab.command(verb);
-                let inject = format!("inject=renameat,renameat2,unlinkat:signal=KILL:when={nth}");
-                let mut strace = std::process::Command::new("strace");
-                strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat,renameat2,unlinkat", "-e", &inject]);
-                strace.arg("--").arg(create.get_program()).args(create.get_args());
-                let killed = !strace.output().expect("strace is installed").status.success();
+                let killed = killed_at(&lab, verb, "renameat,renameat2,unlinkat", nth).status == -9;
                 kept.iter_mut().for_each(|(file, content)| *content = whole(file));
                 std::fs::write(lab.zone_home("web").join(damaged), damage).unwrap();
                 let next = lab.bootenv(&["describe", "default", &format!("{nth}")]).ok();
