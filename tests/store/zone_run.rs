@@ -287,8 +287,8 @@ fn what_cannot_be_started_is_refused() {
 #[test]
 fn a_root_that_leads_out_of_itself_or_has_no_place_is_not_started() {
     let host = Host::new();
-    let root = host.lab.zone_files("web", "ROOT/default");
-    let shared = host.lab.zone_files("web", "ROOT/default/var/shared");
+    let file = |path: &str| host.lab.zone_files("web", &format!("ROOT/default/{path}"));
+    let shared = file("var/shared");
     // The directory itself may be immutable.
     sh(&format!("chattr -i '{0}' 2>/dev/null || true; rmdir '{0}'", shared.display()));
     let refused = |words: &[&str]| {
@@ -298,7 +298,7 @@ fn a_root_that_leads_out_of_itself_or_has_no_place_is_not_started() {
     };
     refused(&["default has no /var/shared", "bootenv --zone web check --repair"]);
     host.bootenv(&["--zone", "web", "check", "--repair"]).ok();
-    sh(&format!("chattr -i '{}' 2>/dev/null || true", shared.display()));
+    sh(&format!("chattr -i '{}' 2>/dev/null || true", file("var/shared").display()));
     for (path, target) in [
         ("var/shared", "../opt"),
         ("var/shared", "nowhere"),
@@ -306,17 +306,15 @@ fn a_root_that_leads_out_of_itself_or_has_no_place_is_not_started() {
         ("var/log", "/opt"),
         ("var", "/opt"),
     ] {
-        let (at, aside) = (root.join(path), root.join("aside"));
-        std::fs::rename(&at, &aside).unwrap();
-        std::os::unix::fs::symlink(target, &at).unwrap();
+        std::fs::rename(file(path), file("aside")).unwrap();
+        std::os::unix::fs::symlink(target, file(path)).unwrap();
         refused(&[&format!("/{path} of default may lead out of web"), "rollback"]);
-        std::fs::remove_file(&at).unwrap();
-        std::fs::rename(&aside, &at).unwrap();
+        std::fs::remove_file(file(path)).unwrap();
+        std::fs::rename(file("aside"), file(path)).unwrap();
     }
-    let aside = root.join("aside");
-    std::fs::rename(root.join("var"), &aside).unwrap();
+    std::fs::rename(file("var"), file("aside")).unwrap();
     refused(&["default has no /var/shared", "rollback"]);
-    std::fs::rename(&aside, root.join("var")).unwrap();
+    std::fs::rename(file("aside"), file("var")).unwrap();
     host.bootenv(&["zone", "start", "web"]).ok();
 }
 
