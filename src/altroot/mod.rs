@@ -14,10 +14,9 @@ pub use zone::ZoneRoot;
 use crate::domain::shared::MOUNTPOINT;
 use crate::domain::{BeName, BootEnv, Inventory};
 use crate::error::{Doing, Error, Result};
-use crate::shared::lacks_mountpoint;
+use crate::shared::{lacks_mountpoint, leads_astray};
 use crate::store::{SHARED, Store};
 use crate::sys::{mount, mountinfo, namespace};
-use rustix::fs::FileType;
 use rustix::mount::MountAttrFlags;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -114,13 +113,9 @@ fn shared(store: &dyn Store, be: &BeName, path: &str) -> Result<Option<OwnedFd>>
         };
     }
     // A link would have it mounted in another place of the BE, where nobody looks for it who unmounts that.
-    for place in ["var", MOUNTPOINT] {
-        if tree.kind(place)?.is_some_and(|kind| kind != FileType::Directory) {
-            return Err(Error::refused(format!(
-                "/{place} of {be} is no directory, and the shared dataset belongs in it"
-            ))
+    if let Some(place) = leads_astray(&tree, &[])? {
+        return Err(Error::refused(format!("/{place} of {be} is no directory, and the shared dataset belongs in it"))
             .hint("put a directory there where it runs, or `bootenv rollback` it"));
-        }
     }
     // What is shown elsewhere would be in use.
     drop(tree);

@@ -273,6 +273,17 @@ pub fn lacks_mountpoint(tree: &Tree) -> Result<bool> {
     Ok(false)
 }
 
+/// What of the way to where the shared dataset is mounted, and then of these paths, is there in a root and is no directory: a link may lead
+/// anywhere.
+pub fn leads_astray(tree: &Tree, more: &[&'static str]) -> Result<Option<&'static str>> {
+    for path in ["var", MOUNTPOINT].into_iter().chain(more.iter().copied()) {
+        if tree.kind(path)?.is_some_and(|kind| kind != FileType::Directory) {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
 /// The empty directory the shared dataset is mounted on. Immutable, so that nothing can ever be written
 /// below the mountpoint by something that comes too early (ioctl_iflags(2), `FS_IMMUTABLE_FL`).
 fn make_mountpoint(tree: &Tree) -> Result<()> {

@@ -7,6 +7,7 @@ use crate::domain::shared::{MOUNTPOINT, link_target};
 use crate::domain::{Asked, ZoneName};
 use crate::error::{Doing, Error, Result};
 use crate::loader::Loader;
+use crate::shared::leads_astray;
 use crate::store::{SHARED, Store};
 use crate::sys::tree::Tree;
 use crate::sys::{mount, mountinfo, namespace};
@@ -20,6 +21,9 @@ use uuid::Uuid;
 
 /// What settings begin with that were not written by anybody else.
 const OURS: &str = "# Made by bootenv";
+
+/// Where systemd-nspawn makes directories for the journal.
+const JOURNALS: [&str; 3] = ["var/shared/log", "var/log/journal", "var/shared/log/journal"];
 
 /// The container of a zone.
 pub struct Container {
@@ -200,32 +204,25 @@ impl Container {
         }
     }
 
-    /// Refuses a root in which there is no place for the shared dataset, or that leads whoever starts it out of it: systemd-nspawn makes the directory of the journal before it is in there, and
-    /// follows links to it as the host does.
+    /// Refuses a root in which there is no place for the shared dataset, or that leads whoever starts it out of it: systemd-nspawn makes
+    /// the directory of the journal before it is in there, and follows links to it as the host does.
     fn check_root(&self, due: &Due) -> Result<()> {
+        let (be, zone) = (&due.be, &self.zone);
         let tree = self.store.tree(&due.path)?;
-        let refused = |path: &str| {
-            let zone = &self.zone;
-            Err(Error::refused(format!("/{path} of {} may lead out of {zone}", due.be)).hint(format!(
-                "`bootenv --zone {zone} rollback` it or activate another one, or put there what was there"
-            )))
+        let astray = match tree.kind("var/log")? {
+            Some(FileType::Symlink) if tree.read_link("var/log")? != link_target("log") => Some("var/log"),
+            _ => None,
         };
-        let log = format!("{MOUNTPOINT}/log");
-        let journals = ["var/log/journal".to_string(), format!("{log}/journal")];
-        for path in ["var", MOUNTPOINT, &log].into_iter().chain(journals.iter().map(String::as_str)) {
-            if tree.kind(path)?.is_some_and(|kind| kind != FileType::Directory) {
-                return refused(path);
-            }
-        }
-        if !tree.exists(MOUNTPOINT) {
-            let (be, zone) = (&due.be, &self.zone);
-            return Err(Error::refused(format!("{be} has no /{MOUNTPOINT} to mount the shared dataset on")).hint(format!(
-                "`bootenv --zone {zone} check --repair` makes it where only that is gone; else `bootenv --zone {zone} rollback` it or activate another one"
+        if let Some(path) = leads_astray(&tree, &JOURNALS)?.or(astray) {
+            return Err(Error::refused(format!("/{path} of {be} may lead out of {zone}")).hint(format!(
+                "`bootenv --zone {zone} rollback` it or activate another one, or put there what was there"
             )));
         }
-        match tree.kind("var/log")? {
-            Some(FileType::Symlink) if tree.read_link("var/log")? != link_target("log") => refused("var/log"),
-            _ => Ok(()),
+        match tree.exists(MOUNTPOINT) {
+            true => Ok(()),
+            false => Err(Error::refused(format!("{be} has no /{MOUNTPOINT} to mount the shared dataset on")).hint(format!(
+                "`bootenv --zone {zone} check --repair` makes it where only that is gone; else `bootenv --zone {zone} rollback` it or activate another one"
+            ))),
         }
     }
 
