@@ -104,7 +104,11 @@ pub(super) fn release(world: &World<'_>, zone: &ZoneName, was: Uuid) -> Result<(
 /// Whether a zone BE is what runs when the BE of the host at `owner` does.
 pub(super) fn is_assigned(world: &World<'_>, zone: &ZoneName, be: &str, owner: &str) -> Result<bool> {
     let Some(owner) = world.store.identity(owner)? else { return Ok(false) };
-    let due = within_if_there(world, zone, |_, record| Ok(record.all().unwrap_or_default().remove(&owner)))?;
+    let due = within_if_there(world, zone, |_, record| match record.all() {
+        // What has been damaged since names none.
+        Err(e) if e.kind == Kind::Failed => Ok(None),
+        all => Ok(all?.remove(&owner)),
+    })?;
     Ok(due.flatten().is_some_and(|asked| asked.default.as_deref() == Some(be)))
 }
 

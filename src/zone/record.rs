@@ -71,7 +71,10 @@ impl Record {
     }
 
     fn change(&self, change: impl FnOnce(&mut Content)) -> Result<()> {
-        let was = self.read()?;
+        self.change_from(self.read()?, change)
+    }
+
+    fn change_from(&self, was: Content, change: impl FnOnce(&mut Content)) -> Result<()> {
         let mut content = was.clone();
         change(&mut content);
         if content == was { Ok(()) } else { self.write(&content) }
@@ -82,7 +85,7 @@ impl Record {
     fn take_away(&self, change: impl FnOnce(&mut Content)) -> Result<()> {
         match self.read() {
             Err(e) if e.kind == Kind::Failed => Ok(()),
-            _ => self.change(change),
+            was => self.change_from(was?, change),
         }
     }
 
@@ -210,7 +213,8 @@ impl Loader for Record {
     }
 
     fn problems(&self) -> Vec<String> {
-        self.read().err().map(|e| e.in_a_line()).into_iter().collect()
+        // That the one file cannot be read is told by whoever asks for the entries.
+        Vec::new()
     }
 }
 
