@@ -9,6 +9,7 @@ use crate::sys::efivar;
 use crate::sys::mountinfo;
 use crate::sys::tree::Tree;
 use rustix::fs::StatVfsMountFlags;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -63,11 +64,23 @@ pub struct Finder {
     pub mark: Box<dyn Fn(&Tree) -> Mark>,
     /// The device that is right if several ESPs know the store.
     pub preferred: Option<PathBuf>,
+    /// What was found.
+    pub found: RefCell<Option<Rc<Esp>>>,
 }
 
 impl Finder {
-    /// Finds it, as it is now.
-    pub fn find(&self) -> Result<Esp> {
+    /// Finds it. It is looked for once; `for_install`, after which it knows the store, forgets it.
+    pub fn find(&self) -> Result<Rc<Esp>> {
+        if let Some(esp) = &*self.found.borrow() {
+            return Ok(Rc::clone(esp));
+        }
+        let esp = Rc::new(self.look()?);
+        *self.found.borrow_mut() = Some(Rc::clone(&esp));
+        Ok(esp)
+    }
+
+    /// Looks for it, as it is now.
+    fn look(&self) -> Result<Esp> {
         let (is_root, preferred) = (self.is_root, self.preferred.as_deref());
         let mut ours = None;
         let mut unclaimed = None;
@@ -97,7 +110,8 @@ impl Finder {
 
     /// The files, for `install` to put the loader's own among them: a stand-in is made where there is no machine yet.
     pub fn for_install(&self) -> Result<Tree> {
-        let (esp, home) = (self.find()?, self.store.home()?);
+        *self.found.borrow_mut() = None;
+        let (esp, home) = (self.look()?, self.store.home()?);
         esp.must_be_writable()?;
         match esp {
             Esp::Mounted(tree, _) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => Ok(tree),

@@ -62,7 +62,6 @@ pub struct Grub {
     finder: Rc<Finder>,
     /// The copies of kernels that it boots, if it cannot read the store.
     kernels: Option<Kernels>,
-    esp: RefCell<Option<Rc<Esp>>>,
     menu: RefCell<Option<Rc<String>>>,
     /// Whether every line of that menu has been looked at.
     whole: Cell<bool>,
@@ -77,20 +76,15 @@ impl Grub {
             Ok(Some(_)) => Mark::Taken,
             _ => Mark::Free,
         });
-        let finder = Rc::new(Finder { store: Rc::clone(&store), is_root, mark, preferred: None });
+        let finder =
+            Rc::new(Finder { store: Rc::clone(&store), is_root, mark, preferred: None, found: RefCell::default() });
         let kernels = (!info.grub_reads).then(|| Kernels::new(Rc::clone(&finder)));
-        let (esp, menu, whole) = Default::default();
-        Grub { store, finder, kernels, esp, menu, whole }
+        let (menu, whole) = Default::default();
+        Grub { store, finder, kernels, menu, whole }
     }
 
-    /// Looked for once; `install`, which makes it, forgets it.
     fn esp(&self) -> Result<Rc<Esp>> {
-        if let Some(esp) = &*self.esp.borrow() {
-            return Ok(Rc::clone(esp));
-        }
-        let esp = Rc::new(self.finder.find()?);
-        *self.esp.borrow_mut() = Some(Rc::clone(&esp));
-        Ok(esp)
+        self.finder.find()
     }
 
     /// Does something in the menu's directory.
@@ -392,7 +386,6 @@ impl Loader for Grub {
     }
 
     fn install(&self, notes: &mut Vec<String>) -> Result<()> {
-        *self.esp.borrow_mut() = None;
         let esp = self.finder.for_install()?;
         esp.make_dir("EFI/bootenv", 0o755)?;
         esp.write(STUB, self.stub().as_bytes(), 0o644)?;

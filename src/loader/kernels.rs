@@ -102,8 +102,8 @@ impl Kernels {
         format!("{}/{}", self.dir, copy.hash)
     }
 
-    /// The ESP that knows the store. Looked for anew each time: `init` makes it on the way.
-    pub fn esp(&self) -> Result<Esp> {
+    /// The ESP that knows the store.
+    pub fn esp(&self) -> Result<Rc<Esp>> {
         self.finder.find()
     }
 
@@ -158,7 +158,7 @@ impl Kernels {
     pub fn room_for(&self, entries: &[Entry], besides: u64) -> Result<()> {
         let esp = self.esp()?;
         let (is_root, store) = (self.finder.is_root, &self.finder.store);
-        let tree = match &esp {
+        let tree = match &*esp {
             Esp::Mounted(tree, _) | Esp::Staged(tree) | Esp::Unclaimed(tree, _) => tree,
             // The stand-in will be in the store.
             Esp::Missing if !is_root && !store.has_home() => return Ok(()),

@@ -67,7 +67,7 @@ pub fn is_installed(store: &Rc<dyn Store>, is_root: bool) -> bool {
 fn kernels(store: &Rc<dyn Store>, is_root: bool, preferred: Option<PathBuf>) -> Kernels {
     let dir = kernels::dir(&**store);
     let mark = Box::new(move |tree: &Tree| if tree.exists(&dir) { Mark::Ours } else { Mark::Free });
-    Kernels::new(Rc::new(Finder { store: Rc::clone(store), is_root, mark, preferred }))
+    Kernels::new(Rc::new(Finder { store: Rc::clone(store), is_root, mark, preferred, found: RefCell::default() }))
 }
 
 impl SystemdBoot {

@@ -7,11 +7,12 @@ use crate::error::Result;
 use crate::loader::esp::Esp;
 use crate::loader::kernels::{Copies, Kernels};
 use crate::sys::tree::Tree;
+use std::rc::Rc;
 
 /// The loader's files.
 pub struct State {
     /// Where they are.
-    pub esp: Esp,
+    pub esp: Rc<Esp>,
     /// The store's entries by file name.
     pub confs: Vec<(String, Conf)>,
     /// The names of all files that are named as the store's entries are.
@@ -28,7 +29,7 @@ pub struct State {
 
 impl State {
     /// Reads them.
-    pub fn read(esp: Esp, kernels: &Kernels, store: &str) -> Result<State> {
+    pub fn read(esp: Rc<Esp>, kernels: &Kernels, store: &str) -> Result<State> {
         let tree = esp.tree()?;
         let (mut confs, mut own, mut damaged, mut newer, mut items) = (vec![], vec![], vec![], None, vec![]);
         for (file, text) in texts(tree)? {
