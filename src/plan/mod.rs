@@ -101,6 +101,16 @@ impl Plan {
         told.unwrap_or_default()
     }
 
+    /// Whether what it makes at a path is a BE that is cloned alone or first, so that it may be born with its facts.
+    pub(crate) fn may_bear(&self, made: &str) -> bool {
+        self.steps().any(|step| match step {
+            Step::Clone { readonly, .. } | Step::CloneTogether { readonly, .. } => {
+                !readonly && step.clones().next().is_some_and(|(_, to)| to == made)
+            }
+            _ => false,
+        })
+    }
+
     /// The zones that it changes, each once.
     pub fn zones(&self) -> BTreeSet<&ZoneName> {
         self.steps().filter_map(Step::zone).collect()

@@ -223,9 +223,13 @@ pub trait Store {
     }
 
     /// Clones datasets, each with what is nested in it, from where to where, or takes snapshots of them. Durable when it returns, with
-    /// everything done in the store before. `facts` are what will be kept for the first: where it can be born with them, it is, and keeping
-    /// them later is nothing any more.
+    /// everything done in the store before. `facts` are what will be kept for the first: where it can be born with them, it is.
     fn clone_together(&self, clones: &[(&str, &str)], readonly: bool, facts: &Facts) -> Result<()>;
+
+    /// Whether a new BE is born with the facts that will be kept for it, which then need not be kept later.
+    fn bears_facts(&self) -> bool {
+        false
+    }
 
     /// Whether what is cloned together is so at one instant, whatever is written meanwhile.
     fn clones_at_one_instant(&self) -> bool {

@@ -316,6 +316,10 @@ impl Store for Zfs {
         if nested.is_empty() { Ok(()) } else { self.sync() }
     }
 
+    fn bears_facts(&self) -> bool {
+        true
+    }
+
     fn clones_at_one_instant(&self) -> bool {
         true
     }
