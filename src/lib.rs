@@ -68,8 +68,9 @@
 //! filesystems below `ROOT` for `list`, with the snapshots that decide on what a BE holds; all that people see there where it is asked
 //! for. Most of that time goes to opening datasets: the kernel opens the one above anew for each that it lists. So `ROOT` is mounted,
 //! where nobody sees it, while many are. A channel program was measured to be slower, for it looks a dataset up anew for every
-//! property. It is quicker than opening libzfs where a few datasets count, so `create NAME` asks by programs which BEs are there,
-//! however many there are, and libzfs what is set on the one that is copied: a clone is born with that.
+//! property. Where a few datasets count, as for `create NAME`, libzfs is not opened, which takes longer than all the questions: the
+//! module tells all that it knows of one dataset in one call, the same that libzfs makes. So a clone is born with what is set on its
+//! source, and a BE with its facts, however many BEs there are.
 //!
 //! Whoever unmounts a dataset waits for two transaction groups, though nothing was written, because an intent log is made for it and closed.
 //! So the tool's own dataset has none (`sync=disabled`): whoever only reads waits for nothing, and a plan waits once, at its end

@@ -98,7 +98,7 @@ impl About<'_> {
 pub struct Contents {
     /// The BEs with their snapshots, oldest first, without what the boot loader knows.
     pub bes: Vec<BootEnv>,
-    /// Whether the shared dataset is there.
+    /// Whether the shared dataset is there; of a few by name ([`About::There`]), that is not asked.
     pub shared: bool,
     /// What needs attention, in words with the repair.
     pub attention: Vec<String>,

@@ -67,7 +67,7 @@ impl Tank {
     }
 
     fn one(&self, name: &str) -> Dataset {
-        Libzfs::open().unwrap().one(name, &[NOTE]).unwrap().unwrap()
+        Libzfs::open().unwrap().below(name, Snapshots::None, &[NOTE]).unwrap().remove(0)
     }
 
     fn note(&self, name: &str) -> Option<String> {
@@ -141,10 +141,62 @@ fn datasets_are_born_with_their_properties() {
     assert_eq!(names(&shown), names(&all));
     assert_eq!(shown.iter().find(|d| d.name == sa), Some(of(&sa)));
     tank.lzc.destroy_snaps(&[&format!("{a}@.hidden")]).unwrap();
-    assert_eq!(libzfs.one(&sa, &[NOTE]).unwrap().as_ref(), Some(of(&sa)));
-    assert_eq!(libzfs.one(&c, &[NOTE]).unwrap().as_ref(), Some(clone));
-    assert_eq!(libzfs.one("low-born/none", &[NOTE]).unwrap(), None);
-    assert_eq!(libzfs.one("none/at/all", &[NOTE]).unwrap(), None);
+    assert_eq!(tank.one(&sa), *of(&sa));
+    assert_eq!(tank.one(&c), *clone);
+
+    // The kernel tells the same of one of them.
+    for dataset in &all {
+        let stats = tank.lzc.stats(&dataset.name).unwrap().unwrap();
+        assert_eq!((stats.kind(), stats.number(c"guid")), (dataset.kind, Some(dataset.guid)), "{}", dataset.name);
+        assert_eq!(stats.number(c"createtxg"), Some(dataset.createtxg), "{}", dataset.name);
+        assert_eq!(stats.text(c"origin"), dataset.origin, "{}", dataset.name);
+        assert_eq!((stats.is_readonly(), stats.user(NOTE).as_ref()), (dataset.readonly, dataset.user.get(NOTE)));
+    }
+    assert!(tank.lzc.stats("low-born/none").unwrap().is_none());
+    assert!(tank.lzc.stats("none/at/all").unwrap().is_none());
+    assert!(tank.lzc.stats(&format!("{c}@none")).unwrap().is_none());
+}
+
+#[test]
+fn what_is_set_on_a_dataset_is_told_whole() {
+    let Some(tank) = tank("set") else { return };
+    let a = tank.be("a");
+    let inner = format!("{a}/inner");
+    tank.lzc.create(&inner, &[]).unwrap();
+    sh(&format!("zfs create -s -V 8M {}", tank.at("volume")));
+    assert_eq!(tank.lzc.stats(&tank.at("volume")).unwrap().unwrap().kind(), zfs::Kind::Volume);
+
+    sh(&format!(
+        "zfs set atime=off quota=64M org.example:one=' two ' {a}; zfs set org.example:one=other {}",
+        tank.at("ROOT")
+    ));
+    let set = |name: &str| tank.lzc.stats(name).unwrap().unwrap().set().properties;
+    let names = |name: &str| set(name).into_keys().collect::<Vec<_>>();
+    assert_eq!(names(&a), ["atime", "canmount", "mountpoint", "org.example:one", "quota"]);
+    assert_eq!(set(&a)["quota"], Value::Unsigned(64 << 20));
+    assert_eq!(set(&a)["org.example:one"].text(), Some(" two "));
+    assert!(names(&inner).is_empty(), "what is inherited is not set: {:?}", names(&inner));
+    // What came with it when it was received.
+    let received = tank.at("received");
+    sh(&format!("zfs snapshot {a}@s; zfs send -p {a}@s | zfs receive -u {received}"));
+    assert_eq!(names(&received), names(&a));
+
+    // More than fits into what is usually enough.
+    let long = "x".repeat(8000);
+    for at in 0..40 {
+        tank.lzc.set_user(&[(&a, &format!("org.example:{at:02}"), Some(&long))]).unwrap();
+    }
+    assert_eq!(names(&a).len(), 45);
+    assert_eq!(set(&a)["org.example:39"].text(), Some(long.as_str()));
+
+    // Names that cannot be.
+    assert!(tank.lzc.stats(&tank.at(&"x".repeat(5000))).unwrap().is_none());
+    for wrong in [tank.at(&"x".repeat(300)), tank.at("a b\n"), tank.at("%"), String::new(), "@".into(), "a@b@c".into()]
+    {
+        let told = tank.lzc.stats(&wrong);
+        assert!(!matches!(told, Ok(Some(_))), "{wrong:?}: {told:?}");
+    }
+    assert!(tank.lzc.stats("a\0b").is_err());
 }
 
 #[test]
@@ -158,8 +210,8 @@ fn user_properties_are_set_together_or_not_at_all() {
         .unwrap();
     assert_eq!(tank.note(&a).unwrap(), "one\ntwo");
     assert_eq!(tank.note(&s).unwrap(), long);
-    let read = Libzfs::open().unwrap().one(&a, &["org.bootenv:empty"]).unwrap();
-    assert_eq!(read.unwrap().user["org.bootenv:empty"], "");
+    let stats = tank.lzc.stats(&a).unwrap().unwrap();
+    assert_eq!((stats.user("org.bootenv:empty").as_deref(), stats.user(NOTE).as_deref()), (Some(""), Some("one\ntwo")));
 
     // The second cannot be, so the first is not.
     let none = tank.at("ROOT/none");
@@ -341,6 +393,7 @@ fn errors_say_what_to_do() {
     assert_eq!(Libzfs::open().unwrap().below("low-absent/ROOT", Snapshots::All, &[]).unwrap_err().kind, Kind::NotFound);
     let pool = Pool::read(&tank.name).unwrap();
     let settings = Libzfs::open().unwrap().pool(&tank.name).unwrap();
+    let guid = tank.one(&a).guid;
     assert_eq!(
         (pool.health.as_str(), settings.readonly, &settings.bootfs, &settings.altroot),
         ("ONLINE", false, &None, &None)
@@ -357,6 +410,7 @@ fn errors_say_what_to_do() {
         (pool.guid, true, Some(&a), Some("/alt"))
     );
     assert_eq!(sh(&format!("zpool get -Hp -o value guid {}", tank.name)).trim(), pool.guid.to_string());
+    assert_eq!(lzc.stats(&a).unwrap().unwrap().number(c"guid"), Some(guid));
     fails(lzc.create(&tank.at("ROOT/d"), &[]), Kind::Failed, 30, "read-write");
     fails(lzc.set_user(&[(&a, NOTE, Some("x"))]), Kind::Failed, 30, "read-write");
 }

@@ -57,8 +57,8 @@ struct Copy<'a> {
     from: String,
     to: String,
     born: Vec<Property<'a>>,
-    /// What is set on the dataset that it is a copy of, if any of that is taken over.
-    set: Option<Set>,
+    /// What is set on the dataset that it is a copy of.
+    set: Set,
 }
 
 /// What copies a BE, parents before children.
@@ -75,13 +75,11 @@ fn copies<'b>(store: &Zfs, source: &Source<'_>, born: &[Property<'b>]) -> Result
         // What has been nested later has no such snapshot.
         let from = format!("{dataset}@{origin}");
         let to = format!("{target}{}", &dataset[top.len()..]);
+        let set = store.stats(dataset)?.set();
         if *dataset == top {
-            // Usually nothing is to be taken over; then libzfs, which alone knows values as the pool has them, need not be opened.
-            let takes_over = store.set(dataset)?.iter().any(|name| is_taken_over(name));
-            let set = if takes_over { Some(store.libzfs()?.set_on(dataset)?) } else { None };
             copies.push(Copy { from, to, born: [&store.born(source.to), born].concat(), set });
         } else if store.lzc.exists(&from)? {
-            copies.push(Copy { from, to, born: Vec::new(), set: Some(store.libzfs()?.set_on(dataset)?) });
+            copies.push(Copy { from, to, born: Vec::new(), set });
         }
     }
     Ok(copies)
@@ -94,16 +92,14 @@ fn is_taken_over(property: &str) -> bool {
 impl Copy<'_> {
     /// Makes it. What is nested gets the mountpoint that was set on what it is a copy of, and is not mounted by whatever BE boots.
     fn make(&self, lzc: &Lzc) -> Result<()> {
-        let mut properties = self.born.clone();
-        if let Some(Set { kind, properties: set }) = &self.set {
-            if properties.is_empty() && *kind == Kind::Filesystem {
-                let off = set.get("canmount") == Some(&Value::Unsigned(Canmount::Off as u64));
-                properties.push(Property::Canmount(if off { Canmount::Off } else { Canmount::Noauto }));
-                properties.extend(set.get("mountpoint").and_then(Value::text).map(Property::Mountpoint));
-            }
-            let taken_over = set.iter().filter(|(name, _)| is_taken_over(name));
-            properties.extend(taken_over.map(|(name, value)| Property::AsItIs(name, value)));
+        let (mut properties, Set { kind, properties: set }) = (self.born.clone(), &self.set);
+        if properties.is_empty() && *kind == Kind::Filesystem {
+            let off = set.get("canmount") == Some(&Value::Unsigned(Canmount::Off as u64));
+            properties.push(Property::Canmount(if off { Canmount::Off } else { Canmount::Noauto }));
+            properties.extend(set.get("mountpoint").and_then(Value::text).map(Property::Mountpoint));
         }
+        let taken_over = set.iter().filter(|(name, _)| is_taken_over(name));
+        properties.extend(taken_over.map(|(name, value)| Property::AsItIs(name, value)));
         lzc.clone(&self.from, &self.to, &properties)
     }
 }
@@ -158,7 +154,7 @@ pub(super) fn clear(store: &Zfs, from: &str, to: &str) -> Result<()> {
     for number in 0.. {
         let (_, snapshots) = own_snapshots(to, number, &datasets);
         // Of those that something was cloned from already, some are gone with it.
-        if store.there(snapshots.clone())?.is_empty() {
+        if !snapshots.iter().map(|s| store.lzc.exists(s)).collect::<Result<Vec<_>>>()?.contains(&true) {
             break;
         }
         let names: Vec<&str> = snapshots.iter().map(String::as_str).collect();

@@ -19,13 +19,18 @@ const RUNNING: &str = "/sys/module/spl/parameters/spl_hostid";
 impl Zfs {
     /// The store's, if it has one.
     pub(super) fn hostid(&self) -> Option<u32> {
-        if let Some(hostid) = self.hostid.get() {
-            return Some(*hostid);
+        self.kept_hostid().flatten()
+    }
+
+    /// What is kept of it, if `ROOT` is there.
+    pub(super) fn kept_hostid(&self) -> Option<Option<u32>> {
+        if self.hostid.get().is_none()
+            && let Ok(Some(root)) = self.lzc.stats(&self.full(ROOT))
+        {
+            let hostid = root.user(HOSTID).and_then(|text| u32::from_str_radix(&text, 16).ok());
+            self.hostid.set(Some(hostid.filter(|id| *id != 0)));
         }
-        let [text] = self.user(&self.full(ROOT), &[HOSTID]).ok()?;
-        let text = text?;
-        let hostid = u32::from_str_radix(&text, 16).ok().filter(|id| *id != 0)?;
-        Some(*self.hostid.get_or_init(|| hostid))
+        self.hostid.get()
     }
 
     /// Chooses it after the first root, whose files are `tree`: what has the pool now, if that is the running system; else the
@@ -37,7 +42,9 @@ impl Zfs {
         let here = || of_this_system().ok().flatten();
         let chosen = if self.is_running()? { here() } else { of(tree)?.or_else(here) };
         let Some(hostid) = chosen else { return Ok(()) };
-        self.lzc.set_user(&[(&self.full(ROOT), HOSTID, Some(&format!("{hostid:08x}")))])
+        self.lzc.set_user(&[(&self.full(ROOT), HOSTID, Some(&format!("{hostid:08x}")))])?;
+        self.hostid.set(Some(Some(hostid)));
+        Ok(())
     }
 
     /// Whether `/` is in the pool.

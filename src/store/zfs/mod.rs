@@ -59,7 +59,8 @@ pub struct Zfs {
     home: OnceCell<OwnedFd>,
     /// Whether that is known by now: asking is a call, and everybody asks.
     initialised: Cell<bool>,
-    hostid: OnceCell<u32>,
+    /// The hostid that is kept with `ROOT`, if any is, known as soon as that is there.
+    hostid: Cell<Option<Option<u32>>>,
     /// What is mounted whatever boots, see `places::always_mounted`.
     always: OnceCell<Vec<(String, String)>>,
 }
@@ -83,7 +84,7 @@ impl Zfs {
             name: name.into(),
             home: OnceCell::new(),
             initialised: Cell::new(false),
-            hostid: OnceCell::new(),
+            hostid: Cell::new(None),
             always: OnceCell::new(),
         };
         Ok(store)
@@ -224,7 +225,7 @@ impl Store for Zfs {
     fn initialised(&self) -> bool {
         // What is mounted is there; and whoever asks needs it next.
         let home = || self.home().is_ok() || self.has_home();
-        let there = self.initialised.get() || (home() && self.taken(ROOT).unwrap_or(false));
+        let there = self.initialised.get() || (home() && self.kept_hostid().is_some());
         self.initialised.set(there);
         there
     }
@@ -296,7 +297,7 @@ impl Store for Zfs {
         // Snapshots always are, from the first instant on.
         match path.contains('@') {
             true => self.taken(path),
-            false => Ok(self.libzfs()?.one(&self.full(path), &[])?.is_some_and(|d| d.readonly)),
+            false => Ok(self.lzc.stats(&self.full(path))?.is_some_and(|stats| stats.is_readonly())),
         }
     }
 
@@ -391,10 +392,8 @@ impl Store for Zfs {
     }
 
     fn facts(&self, path: &str) -> Result<Facts> {
-        let full = self.full(path);
-        let found = self.libzfs()?.one(&full, &USER)?;
-        let dataset = found.ok_or_else(|| Error::not_found(format!("{full} is gone")))?;
-        Ok(read::facts(&dataset))
+        let stats = self.stats(&self.full(path))?;
+        Ok(read::facts(|property| stats.user(property)))
     }
 
     fn set_facts(&self, path: &str, facts: &Facts) -> Result<()> {

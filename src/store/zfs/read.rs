@@ -19,13 +19,12 @@ pub(super) fn true_origin(origin: &str) -> &str {
     }
 }
 
-/// The facts that are kept with a dataset.
-pub(super) fn facts(dataset: &Dataset) -> Facts {
-    let text = |property: &str| dataset.user.get(property);
-    let rest = text(REST).and_then(|rest| toml::from_str::<Facts>(rest).ok()).unwrap_or_default();
+/// The facts that are kept in properties of a dataset.
+pub(super) fn facts(own: impl Fn(&str) -> Option<String>) -> Facts {
+    let rest = own(REST).and_then(|rest| toml::from_str::<Facts>(&rest).ok()).unwrap_or_default();
     Facts {
-        version: text(VERSION).and_then(|v| v.parse().ok()).unwrap_or(FORMAT),
-        description: text(DESCRIPTION).cloned(),
+        version: own(VERSION).and_then(|v| v.parse().ok()).unwrap_or(FORMAT),
+        description: own(DESCRIPTION),
         ..rest
     }
 }
@@ -70,9 +69,12 @@ pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
     let named: BTreeSet<BeName> = wanted.iter().map(|t| t.be().clone()).chain(running).collect();
     let snapshots: BTreeSet<(&BeName, &SnapName)> = wanted.iter().filter_map(Target::snapshot).collect();
     let full = |(be, name): &(&BeName, &SnapName)| format!("{}@{name}", store.full(&path(be)));
-    let names =
-        named.iter().map(|be| store.full(&path(be))).chain(snapshots.iter().map(full)).chain([store.full(SHARED)]);
-    let guids = store.there(names.collect())?;
+    let mut guids = HashMap::new();
+    for name in named.iter().map(|be| store.full(&path(be))).chain(snapshots.iter().map(full)) {
+        if let Some(stats) = store.lzc.stats(&name)?.filter(|stats| stats.kind() != Kind::Volume) {
+            guids.insert(name, stats.number(c"guid").unwrap_or_default());
+        }
+    }
     let boot_env = |name: &BeName| {
         let path = path(name);
         let guid = guids.get(&store.full(&path))?;
@@ -98,8 +100,7 @@ pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
             snapshots: snapshots.collect(),
         })
     };
-    let shared = guids.contains_key(&store.full(SHARED));
-    Ok(Contents { bes: named.iter().filter_map(boot_env).collect(), shared, attention })
+    Ok(Contents { bes: named.iter().filter_map(boot_env).collect(), shared: true, attention })
 }
 
 /// What of a BE is mounted by `zfs mount -a`, also when another one runs: over what that has in the same place.
@@ -165,7 +166,7 @@ pub(super) fn contents(store: &Zfs, details: bool) -> Result<Contents> {
             running: runs(&mountpoints),
             mountpoints,
             used: space.of(&dataset.name).ok(),
-            facts: facts(dataset),
+            facts: facts(|property| dataset.user.get(property).cloned()),
             snapshots: Vec::new(),
         }
     };
@@ -204,7 +205,7 @@ pub(super) fn contents(store: &Zfs, details: bool) -> Result<Contents> {
                 name,
                 uuid: store.uuid(snapshot.guid),
                 created: snapshot.created,
-                facts: facts(snapshot),
+                facts: facts(|property| snapshot.user.get(property).cloned()),
             }),
             Err(_) => attention.push(format!("{} is left alone: that is no name for a snapshot", snapshot.name)),
         }

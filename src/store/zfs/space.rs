@@ -5,7 +5,7 @@
 
 use super::Zfs;
 use super::destroy::{inside, is_own};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::{self, ROOT, Store};
 use crate::sys::zfs::{self, Dataset, Snapshots};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -31,8 +31,7 @@ pub(super) fn space(store: &Zfs) -> Result<store::Space> {
 
 /// What is used by everything in the store, snapshots too.
 pub(super) fn takes(store: &Zfs) -> Result<u64> {
-    let base = store.libzfs()?.one(&store.base, &[])?;
-    Ok(base.ok_or_else(|| Error::not_found(format!("{} is gone", store.base)))?.used)
+    Ok(store.stats(&store.base)?.number(c"used").unwrap_or_default())
 }
 
 /// What of a dataset stays, because something was cloned from it.

@@ -58,6 +58,14 @@ impl Dataset {
     }
 }
 
+/// `ZPROP_SOURCE_VAL_RECVD`: the source of a value that came with `zfs receive`.
+const RECEIVED: &str = "$recvd";
+
+/// Whether a property of the dataset `name` that comes from there is set on it itself, or came with it when it was received.
+pub(super) fn is_own(name: &str, source: &str) -> bool {
+    source == name || source == RECEIVED
+}
+
 /// What is set on a dataset.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {

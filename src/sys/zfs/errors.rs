@@ -22,6 +22,7 @@ pub(super) enum Act {
     Sync,
     Run,
     Measure,
+    Read,
 }
 
 impl Act {
@@ -39,6 +40,7 @@ impl Act {
             Act::Sync => "sync",
             Act::Run => "run a channel program on",
             Act::Measure => "ask for the space of",
+            Act::Read => "read",
         }
     }
 }

@@ -98,6 +98,7 @@ libraries! {
     _nvpair ["libnvpair.so.3"] {
         nvlist_alloc(*mut RawList, c_uint, c_int) -> c_int;
         nvlist_free(RawList);
+        nvlist_unpack(*const c_char, usize, *mut RawList, c_int) -> c_int;
         nvlist_add_boolean(RawList, *const c_char) -> c_int;
         nvlist_add_boolean_value(RawList, *const c_char, c_int) -> c_int;
         nvlist_add_int64(RawList, *const c_char, i64) -> c_int;

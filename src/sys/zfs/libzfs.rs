@@ -1,15 +1,15 @@
 //! libzfs (libzfs.h), the library below zfs(8): what it reads of datasets and pools, without a process.
 //!
 //! It takes a moment to open, for all the libraries that it needs; a few questions about one dataset are answered sooner by a
-//! channel program.
+//! call ([`super::Stats`]).
 
 #![allow(unsafe_code)]
 
 use super::command::meaning;
-use super::datasets::{Dataset, Kind, Set};
+use super::datasets::{Dataset, Kind, is_own};
 use super::library::{Full, Handle};
 use super::mount::detached;
-use super::nvlist::{Inside, Value, c_string, text};
+use super::nvlist::{Inside, c_string, text};
 use super::pool::Settings;
 use super::properties::{Canmount, decode};
 use crate::error::{Error, Kind as Bad, Result};
@@ -23,8 +23,6 @@ use std::ptr::null_mut;
 const FILESYSTEM: c_int = 1;
 const SNAPSHOT: c_int = 2;
 const VOLUME: c_int = 4;
-/// `ZPROP_SOURCE_VAL_RECVD`: the source of a value that came with `zfs receive`.
-const RECEIVED: &str = "$recvd";
 /// The longest value of a property, and then some (`ZFS_MAXPROPLEN`, `MAXPATHLEN`).
 const LONGEST: usize = 16 << 10;
 
@@ -122,33 +120,6 @@ impl Libzfs {
         self.with(name, |handle| walk.iterate(handle, Snapshots::All, false))??;
         walk.found.sort_by_key(|d| d.createtxg);
         Ok(walk.found)
-    }
-
-    /// The dataset or snapshot `name`, with these user properties, if it is there.
-    pub fn one(&self, name: &str, user: &[&str]) -> Result<Option<Dataset>> {
-        let walk = Walk::new(self, name, user, Snapshots::None)?;
-        match self.with(name, |handle| walk.read(handle)) {
-            Err(e) if e.kind == Bad::NotFound => Ok(None),
-            read => read?.map(Some),
-        }
-    }
-
-    /// What kind of dataset it is, and the properties that are set on it itself, or came with it when it was received.
-    pub fn set_on(&self, name: &str) -> Result<Set> {
-        self.with(name, |handle| {
-            let library = self.library;
-            // SAFETY: an open dataset; the lists are its, and it stays open.
-            let (kind, native, user) = unsafe {
-                let native = Inside::at((library.zfs_get_all_props)(handle))?;
-                (kind(library, handle), native.read(), Inside::at((library.zfs_get_user_props)(handle))?.read())
-            };
-            let own = |(property, found): (String, Value)| {
-                let found = found.list()?;
-                let source = found.get("source")?.text()?;
-                (source == name || source == RECEIVED).then(|| Some((property, found.get("value")?.clone())))?
-            };
-            Ok(Set { kind, properties: native.into_iter().chain(user).filter_map(own).collect() })
-        })?
     }
 
     /// What is set on a pool.
@@ -347,7 +318,7 @@ impl<'a> Walk<'a> {
             let own = |property: &CStr| {
                 let set = users.list(property)?;
                 let source = set.text(c"source")?;
-                (source == name || source == RECEIVED).then(|| set.text(c"value"))?
+                is_own(&name, &source).then(|| set.text(c"value"))?
             };
             let user: BTreeMap<String, String> =
                 self.user.iter().filter_map(|(name, raw)| Some((name.clone(), decode(&own(raw)?)))).collect();

@@ -12,6 +12,7 @@ use super::properties::Property;
 use crate::error::{Error, Result};
 use nix::libc;
 use std::ffi::{CStr, c_char, c_int};
+use std::fs::File;
 use std::ptr::null_mut;
 
 /// `/dev/zfs`, open. Datasets are named in full (`tank/ROOT/blue`), snapshots too (`tank/ROOT/blue@monday`).
@@ -23,6 +24,8 @@ use std::ptr::null_mut;
 #[derive(Debug)]
 pub struct Lzc {
     pub(super) library: &'static Core,
+    /// `/dev/zfs`, for what the library has no call for.
+    pub(super) device: File,
 }
 
 impl Drop for Lzc {
@@ -36,11 +39,12 @@ impl Lzc {
     /// Opens the library and `/dev/zfs`. Fails, with what to install or load, if one of them is not there.
     pub fn open() -> Result<Lzc> {
         let library = Core::get()?;
+        let device = File::options().read(true).write(true).open("/dev/zfs");
+        let device = device.map_err(|e| unopened(e.raw_os_error().unwrap_or(libc::EIO)))?;
         // SAFETY: no arguments; it opens /dev/zfs or counts one more user.
-        let errno = unsafe { (library.libzfs_core_init)() };
-        match errno {
-            0 => Ok(Lzc { library }),
-            _ => Err(unopened(errno)),
+        match unsafe { (library.libzfs_core_init)() } {
+            0 => Ok(Lzc { library, device }),
+            errno => Err(unopened(errno)),
         }
     }
 

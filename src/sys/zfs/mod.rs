@@ -2,9 +2,9 @@
 //!
 //! Changes go through `libzfs_core` in this process: about ten times as fast as a `zfs` command each, and what
 //! a channel program changes is one transaction group. Many datasets are read by `libzfs`: a channel program is slower, and a
-//! synchronous one would hold up the pool. For a few it is faster, by the time that `libzfs` takes to open. The libraries are
-//! opened at first use, so the same binary runs where there is no OpenZFS. Only `zfs set`, for a native property that somebody names,
-//! and `zfs diff` are processes.
+//! synchronous one would hold up the pool. A few are read by the call that `libzfs` makes too ([`Stats`]), in less time than it takes
+//! to open that. The libraries are opened at first use, so the same binary runs where there is no OpenZFS. Only `zfs set`, for a native
+//! property that somebody names, and `zfs diff` are processes.
 //!
 //! Every call that changes something returns when its transaction group is on disk, and with it everything that
 //! was written before in any dataset of the pool.
@@ -24,6 +24,7 @@ mod nvlist;
 mod pool;
 mod program;
 mod properties;
+mod stats;
 
 pub use changes::changed_paths;
 pub use command::wait_until_free;
@@ -35,3 +36,4 @@ pub use nvlist::{List, Value};
 pub use pool::{Pool, Settings};
 pub use program::{Limits, Step};
 pub use properties::{Canmount, Property, decode, encode, set_native};
+pub use stats::Stats;

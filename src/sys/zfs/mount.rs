@@ -4,7 +4,7 @@
 //! another than it is. So the flag is never asked for: a read-only mount has `MOUNT_ATTR_RDONLY` alone. With the
 //! property `readonly=on` the flag is set without having been asked for, and then it does have to be.
 
-use super::Libzfs;
+use super::Lzc;
 use super::errors::{Act, told};
 use crate::error::{Error, Kind, Result};
 use crate::sys::mount::detached_with;
@@ -38,7 +38,7 @@ pub fn detached_with_attributes(name: &str, attributes: MountAttrFlags) -> Resul
 
 /// Whether the property `readonly` of a dataset is on.
 fn is_readonly(name: &str) -> Result<bool> {
-    Ok(Libzfs::open()?.one(name, &[])?.is_some_and(|d| d.readonly))
+    Ok(Lzc::open()?.stats(name)?.is_some_and(|stats| stats.is_readonly()))
 }
 
 fn meaning(name: &str, error: Error) -> Error {

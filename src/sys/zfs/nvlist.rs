@@ -138,9 +138,23 @@ impl Nvlist {
         })
     }
 
+    /// The list that the kernel has written there.
+    pub(super) fn unpacked(packed: &[u64]) -> Result<Nvlist> {
+        let mut new = Nvlist::none()?;
+        let place = new.place();
+        // SAFETY: a buffer of the size told, which the library looks at no further than it holds a list, and copies.
+        checked(unsafe { (new.library.nvlist_unpack)(packed.as_ptr().cast(), size_of_val(packed), place, 0) })?;
+        Ok(new)
+    }
+
     /// What is in the list; nothing if there is none.
     pub(super) fn read(&self) -> List {
         read(self.library, self.raw)
+    }
+
+    /// The list, of which a few values are wanted.
+    pub(super) fn inside(&self) -> Inside<'_> {
+        Inside { raw: self.raw, library: self.library, of: PhantomData }
     }
 }
 
