@@ -61,14 +61,23 @@ pub struct Finder {
     /// Whether the running system is on it.
     pub is_root: bool,
     /// What the files of an ESP say of whose it is.
-    pub mark: Box<dyn Fn(&Tree) -> Mark>,
+    mark: Box<dyn Fn(&Tree) -> Mark>,
     /// The device that is right if several ESPs know the store.
-    pub preferred: Option<PathBuf>,
-    /// What was found.
-    pub found: RefCell<Option<Rc<Esp>>>,
+    preferred: Option<PathBuf>,
+    found: RefCell<Option<Rc<Esp>>>,
 }
 
 impl Finder {
+    /// A finder for a store; `is_root` says whether the running system is on it. `mark` and `preferred` are the loader's.
+    pub fn new(
+        store: Rc<dyn Store>,
+        is_root: bool,
+        mark: impl Fn(&Tree) -> Mark + 'static,
+        preferred: Option<PathBuf>,
+    ) -> Self {
+        Finder { store, is_root, mark: Box::new(mark), preferred, found: RefCell::default() }
+    }
+
     /// Finds it. It is looked for once; `for_install`, after which it knows the store, forgets it.
     pub fn find(&self) -> Result<Rc<Esp>> {
         if let Some(esp) = &*self.found.borrow() {

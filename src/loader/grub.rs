@@ -71,13 +71,12 @@ impl Grub {
     /// The loader of a store. `is_root` says whether the running system is on it.
     pub fn new(store: Rc<dyn Store>, is_root: bool) -> Self {
         let info = store.info();
-        let mark = Box::new(move |tree: &Tree| match tree.read(STUB) {
+        let mark = move |tree: &Tree| match tree.read(STUB) {
             Ok(Some(stub)) if String::from_utf8_lossy(&stub).contains(&info.uuid) => Mark::Ours,
             Ok(Some(_)) => Mark::Taken,
             _ => Mark::Free,
-        });
-        let finder =
-            Rc::new(Finder { store: Rc::clone(&store), is_root, mark, preferred: None, found: RefCell::default() });
+        };
+        let finder = Rc::new(Finder::new(Rc::clone(&store), is_root, mark, None));
         let kernels = (!info.grub_reads).then(|| Kernels::new(Rc::clone(&finder)));
         let (menu, whole) = Default::default();
         Grub { store, finder, kernels, menu, whole }

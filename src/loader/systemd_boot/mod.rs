@@ -66,8 +66,8 @@ pub fn is_installed(store: &Rc<dyn Store>, is_root: bool) -> bool {
 /// The copies for a store, whose directory is what says that an ESP knows it.
 fn kernels(store: &Rc<dyn Store>, is_root: bool, preferred: Option<PathBuf>) -> Kernels {
     let dir = kernels::dir(&**store);
-    let mark = Box::new(move |tree: &Tree| if tree.exists(&dir) { Mark::Ours } else { Mark::Free });
-    Kernels::new(Rc::new(Finder { store: Rc::clone(store), is_root, mark, preferred, found: RefCell::default() }))
+    let mark = move |tree: &Tree| if tree.exists(&dir) { Mark::Ours } else { Mark::Free };
+    Kernels::new(Rc::new(Finder::new(Rc::clone(store), is_root, mark, preferred)))
 }
 
 impl SystemdBoot {
