@@ -147,7 +147,7 @@ fn datasets_are_born_with_their_properties() {
     // The kernel tells the same of one of them.
     for dataset in &all {
         let stats = tank.lzc.stats(&dataset.name).unwrap().unwrap();
-        assert_eq!((stats.kind(), stats.number(c"guid")), (dataset.kind, Some(dataset.guid)), "{}", dataset.name);
+        assert_eq!((stats.kind(), stats.guid), (dataset.kind, dataset.guid), "{}", dataset.name);
         assert_eq!(stats.number(c"createtxg"), Some(dataset.createtxg), "{}", dataset.name);
         assert_eq!(stats.text(c"origin"), dataset.origin, "{}", dataset.name);
         assert_eq!((stats.is_readonly(), stats.user(NOTE).as_ref()), (dataset.readonly, dataset.user.get(NOTE)));
@@ -410,7 +410,7 @@ fn errors_say_what_to_do() {
         (pool.guid, true, Some(&a), Some("/alt"))
     );
     assert_eq!(sh(&format!("zpool get -Hp -o value guid {}", tank.name)).trim(), pool.guid.to_string());
-    assert_eq!(lzc.stats(&a).unwrap().unwrap().number(c"guid"), Some(guid));
+    assert_eq!(lzc.stats(&a).unwrap().unwrap().guid, guid);
     fails(lzc.create(&tank.at("ROOT/d"), &[]), Kind::Failed, 30, "read-write");
     fails(lzc.set_user(&[(&a, NOTE, Some("x"))]), Kind::Failed, 30, "read-write");
 }

@@ -399,9 +399,9 @@ impl Store for Zfs {
     fn set_facts(&self, path: &str, facts: &Facts) -> Result<()> {
         self.may_change_facts(&[facts])?;
         let full = self.full(path);
-        let properties = properties_of(facts);
+        let (properties, stats) = (properties_of(facts), self.stats(&full)?);
         // It may have been born with them.
-        if self.user(&full, &USER)? == properties.each_ref().map(|(_, value)| value.clone()) {
+        if properties.iter().all(|(name, value)| stats.user(name) == *value) {
             return Ok(());
         }
         self.lzc.set_user(&properties.each_ref().map(|(name, value)| (full.as_str(), *name, value.as_deref())))

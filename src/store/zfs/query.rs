@@ -70,7 +70,7 @@ fn numbered(text: &str) -> Result<(u64, String)> {
 impl Zfs {
     /// The identity of a dataset or snapshot in its pool.
     pub(super) fn guid(&self, full: &str) -> Result<Option<u64>> {
-        Ok(self.lzc.stats(full)?.and_then(|stats| stats.number(c"guid")))
+        Ok(self.lzc.stats(full)?.map(|stats| stats.guid))
     }
 
     /// What is known of a dataset or snapshot, which has to be there.
@@ -100,12 +100,6 @@ impl Zfs {
         let args = List::from(pairs.map(|(key, value)| (key.to_string(), Value::Text(value))));
         let result = self.lzc.program_nosync(&self.pool.name, NUMBER, &args, Limits::default())?;
         result.get("return").and_then(Value::text).and_then(|text| text.parse().ok()).ok_or_else(odd)
-    }
-
-    /// User properties that are set on a dataset or snapshot itself, or came with it.
-    pub(super) fn user<const N: usize>(&self, full: &str, properties: &[&str; N]) -> Result<[Option<String>; N]> {
-        let stats = self.stats(full)?;
-        Ok(properties.map(|property| stats.user(property)))
     }
 
     /// A dataset and all below it, named in full, parents before children; nothing if it is not there.

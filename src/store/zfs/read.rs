@@ -72,7 +72,7 @@ pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
     let mut guids = HashMap::new();
     for name in named.iter().map(|be| store.full(&path(be))).chain(snapshots.iter().map(full)) {
         if let Some(stats) = store.lzc.stats(&name)?.filter(|stats| stats.kind() != Kind::Volume) {
-            guids.insert(name, stats.number(c"guid").unwrap_or_default());
+            guids.insert(name, stats.guid);
         }
     }
     let boot_env = |name: &BeName| {

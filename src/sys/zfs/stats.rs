@@ -35,6 +35,8 @@ const VOLUME: u64 = 3;
 #[derive(Debug)]
 pub struct Stats {
     name: String,
+    /// Its identity in the pool.
+    pub guid: u64,
     properties: Nvlist,
 }
 
@@ -61,8 +63,9 @@ impl Lzc {
             match nix::errno::Errno::result(done).map_err(|e| e as i32) {
                 Ok(_) => {
                     let told = usize::try_from(command[DST_SIZE]).unwrap_or(0).div_ceil(8).min(answer.len());
-                    let stats = Stats { name: name.into(), properties: Nvlist::unpacked(&answer[..told])? };
-                    return if stats.number(c"guid").is_some() { Ok(Some(stats)) } else { Err(odd(name)) };
+                    let properties = Nvlist::unpacked(&answer[..told])?;
+                    let guid = number(properties.inside(), c"guid").ok_or_else(|| odd(name))?;
+                    return Ok(Some(Stats { name: name.into(), guid, properties }));
                 }
                 Err(libc::ENOENT | libc::ESRCH) => return Ok(None),
                 Err(libc::ENOMEM) if answer.len() < (64 << 20) => answer = vec![0; answer.len() * 4],
@@ -77,6 +80,10 @@ fn odd(name: &str) -> Error {
         .hint("it is of a version that this bootenv does not know: update bootenv")
 }
 
+fn number(all: Inside<'_>, property: &CStr) -> Option<u64> {
+    all.list(property)?.number(c"value")
+}
+
 impl Stats {
     fn all(&self) -> Inside<'_> {
         self.properties.inside()
@@ -84,7 +91,7 @@ impl Stats {
 
     /// A native property that is a number, or one of a choice.
     pub fn number(&self, property: &CStr) -> Option<u64> {
-        self.all().list(property)?.number(c"value")
+        number(self.all(), property)
     }
 
     /// A native property that is text.
