@@ -270,11 +270,9 @@ fn what_cannot_be_started_is_refused() {
     }
     // The host has to run.
     host.lab.refuses(&["zone", "start", "web"], 3, &["runs where its host does"]);
-    let shared = host.lab.zone_files("web", "SHARED");
-    let aside = shared.with_file_name("aside");
-    std::fs::rename(&shared, &aside).unwrap();
-    host.refuses(&["zone", "start", "web"], 3, &["shared dataset of web is missing", "check --repair"]);
-    std::fs::rename(&aside, &shared).unwrap();
+    host.bootenv(&["zone", "create", "--brand", "jail", "--from", "/run/lab/container", "db"]).ok();
+    host.lab.destroy_behind(&host.lab.zone_files("db", "SHARED"));
+    host.refuses(&["zone", "start", "db"], 3, &["shared dataset of db is missing", "check --repair"]);
     std::fs::remove_file(host.lab.zone_files("web", "ROOT/default/usr/sbin/init")).unwrap();
     host.refuses(&["zone", "start", "web"], 3, &["no boot environment that it could run", "activate"]);
     std::fs::write(host.lab.zone_files("web", "ROOT/default/usr/sbin/init"), "").unwrap();
@@ -339,11 +337,14 @@ fn zones_start_with_the_host() {
     host.bootenv(&["zone", "start", "--booted"]).ok();
     host.bootenv(&["zone", "stop", "web"]).ok();
     // With a BE of the host that is older than it there is nothing to run.
-    let init = host.lab.zone_files("web", "ROOT/default/usr/sbin/init");
-    std::fs::rename(&init, init.with_file_name("aside")).unwrap();
+    let rename = |from: &str, to: &str| {
+        let dir = host.lab.zone_files("web", "ROOT/default/usr/sbin");
+        std::fs::rename(dir.join(from), dir.join(to)).unwrap();
+    };
+    rename("init", "aside");
     assert_eq!(host.bootenv(&["--quiet", "zone", "start", "--booted"]).ok().stderr, "");
     assert_eq!(host.flags(), "default=!");
-    std::fs::rename(init.with_file_name("aside"), &init).unwrap();
+    rename("aside", "init");
     // One that cannot be started does not keep the others from it, and is told of.
     host.bootenv(&["zone", "create", "--brand", "jail", "--from", "/run/lab/container", "broken"]).ok();
     host.bootenv(&["zone", "enable", "broken"]).ok();
