@@ -299,9 +299,9 @@ impl Loader for Grub {
         let wanted = |id: &str| ids.contains(&id);
         match &self.kernels {
             _ if ids.is_empty() && self.whole.get() => Ok(Vec::new()),
-            None => self.parse(wanted),
-            // What all of them know of kernels is wanted.
-            Some(_) => Ok(self.entries()?.into_iter().filter(|e| wanted(&e.id)).collect()),
+            // What all of them know of kernels is wanted, once.
+            Some(_) if !self.whole.get() => Ok(self.entries()?.into_iter().filter(|e| wanted(&e.id)).collect()),
+            _ => self.parse(wanted),
         }
     }
 

@@ -115,7 +115,12 @@ impl Kernels {
     /// Remembers what an entry knows of its copies.
     pub fn remember(&self, copies: &Copies) {
         let mut known = self.known.borrow_mut();
-        known.extend(copies.all().map(|c| (c.stamp.clone(), c.hash.clone())));
+        for copy in copies.all() {
+            // Most entries have the same.
+            if !known.contains_key(&copy.stamp) {
+                known.insert(copy.stamp.clone(), copy.hash.clone());
+            }
+        }
     }
 
     /// What a BE's kernel and initrd are, by content. `None` if one of them cannot be found: such a BE cannot be booted.
