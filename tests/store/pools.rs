@@ -429,6 +429,10 @@ fn all_of_a_store_boot_with_one_hostid() {
     for be in ["default", "blue", "other"] {
         assert_eq!(told(&lab, be), "0x04030201", "{be}");
     }
+    // What somebody has set on a BE is not the store's.
+    set(&lab, "ROOT/default", "org.bootenv:hostid=00000009");
+    lab.bootenv(&["create", "green"]).ok();
+    assert_eq!(told(&lab, "green"), "0x04030201");
     // Where the first root has none, it is that of the system which makes the store.
     let lab = Lab::new();
     assert_eq!(told(&lab, "default"), format!("0x{}", sh("hostid").trim()));

@@ -200,6 +200,33 @@ fn what_is_set_on_a_dataset_is_told_whole() {
 }
 
 #[test]
+fn what_lies_right_below_a_dataset_is_told() {
+    let Some(tank) = tank("below") else { return };
+    let a = tank.be("a");
+    let below = |name: &str| {
+        let mut all = tank.lzc.children(name).unwrap();
+        all.sort();
+        all
+    };
+    assert!(below(&a).is_empty());
+    let mut made: Vec<String> = (0..40).map(|n| format!("{a}/{n:02}")).collect();
+    made.iter().for_each(|name| tank.lzc.create(name, &[]).unwrap());
+    tank.lzc.create(&format!("{a}/00/deep"), &[]).unwrap();
+    let snapshot = tank.snap(format!("{a}@s"));
+    sh(&format!("zfs create -s -V 8M {a}/volume"));
+    made.push(format!("{a}/volume"));
+    assert_eq!(below(&a), made);
+    assert_eq!(below(&tank.at("ROOT")), [a.as_str()]);
+    // The pool's own objects have no names for people.
+    assert_eq!(below(&tank.name), [tank.at("ROOT")]);
+    for nothing in [format!("{a}/volume"), snapshot, format!("{a}/none"), "none".into(), tank.at(&"x".repeat(5000))] {
+        assert!(below(&nothing).is_empty(), "{nothing}");
+        assert_eq!(tank.lzc.exists(&nothing).unwrap(), nothing.starts_with(&a) && !nothing.ends_with("none"));
+    }
+    assert!(tank.lzc.children("a\0b").is_err());
+}
+
+#[test]
 fn user_properties_are_set_together_or_not_at_all() {
     let Some(tank) = tank("user") else { return };
     let a = tank.be("a");

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::store::ROOT;
 use crate::sys::mountinfo;
 use crate::sys::tree::Tree;
+use crate::sys::zfs::Stats;
 use std::path::Path;
 
 /// Eight hexadecimal digits, on `ROOT`.
@@ -19,18 +20,24 @@ const RUNNING: &str = "/sys/module/spl/parameters/spl_hostid";
 impl Zfs {
     /// The store's, if it has one.
     pub(super) fn hostid(&self) -> Option<u32> {
-        self.kept_hostid().flatten()
-    }
-
-    /// What is kept of it, if `ROOT` is there.
-    pub(super) fn kept_hostid(&self) -> Option<Option<u32>> {
         if self.hostid.get().is_none()
             && let Ok(Some(root)) = self.lzc.stats(&self.full(ROOT))
         {
-            let hostid = root.user(HOSTID).and_then(|text| u32::from_str_radix(&text, 16).ok());
-            self.hostid.set(Some(hostid.filter(|id| *id != 0)));
+            self.learn_hostid(&root);
         }
-        self.hostid.get()
+        self.hostid.get().flatten()
+    }
+
+    /// Reads it off what is known of `ROOT`, or of a BE there, which inherits it: that one is open if it runs, and `ROOT` never is.
+    pub(super) fn learn_hostid(&self, stats: &Stats) {
+        let root = self.full(ROOT);
+        let hostid = match stats.user_from(HOSTID, &root) {
+            Some(text) => u32::from_str_radix(&text, 16).ok().filter(|id| *id != 0),
+            None if stats.name == root => None,
+            // There is none, or the BE has another of its own.
+            None => return,
+        };
+        self.hostid.set(Some(hostid));
     }
 
     /// Chooses it after the first root, whose files are `tree`: what has the pool now, if that is the running system; else the

@@ -59,7 +59,7 @@ pub struct Zfs {
     home: OnceCell<OwnedFd>,
     /// Whether that is known by now: asking is a call, and everybody asks.
     initialised: Cell<bool>,
-    /// The hostid that is kept with `ROOT`, if any is, known as soon as that is there.
+    /// The hostid that is kept with `ROOT`, if any is, once it is known.
     hostid: Cell<Option<Option<u32>>>,
     /// What is mounted whatever boots, see `places::always_mounted`.
     always: OnceCell<Vec<(String, String)>>,
@@ -225,7 +225,7 @@ impl Store for Zfs {
     fn initialised(&self) -> bool {
         // What is mounted is there; and whoever asks needs it next.
         let home = || self.home().is_ok() || self.has_home();
-        let there = self.initialised.get() || (home() && self.kept_hostid().is_some());
+        let there = self.initialised.get() || (home() && self.taken(ROOT).unwrap_or(false));
         self.initialised.set(there);
         there
     }
@@ -473,7 +473,7 @@ impl Store for Zfs {
         let running = running.and_then(|m| below(&m.source.to_string_lossy()));
         let bootfs = self.settings()?.bootfs.as_deref().and_then(below);
         let mut found: Vec<String> = running.into_iter().collect();
-        for path in bootfs.into_iter().chain(self.children(&self.full(ROOT))?.iter().filter_map(|d| below(d))) {
+        for path in bootfs.into_iter().chain(self.lzc.children(&self.full(ROOT))?.iter().filter_map(|d| below(d))) {
             if !found.contains(&path) && self.tree(&path).is_ok_and(|tree| tree.holds_root()) {
                 found.push(path);
             }

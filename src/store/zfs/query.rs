@@ -1,9 +1,9 @@
-//! Small questions: about one dataset, answered by the kernel in one call, and about several, by channel programs that wait for nothing
-//! (zfs-program(8)).
+//! Small questions: about one dataset, answered by the kernel in one call, and about its snapshots, by channel programs that wait for
+//! nothing (zfs-program(8)).
 
 use super::Zfs;
-use crate::error::{Error, Kind, Result};
-use crate::sys::zfs::{Limits, List, Snapshots, Stats, Value};
+use crate::error::{Error, Result};
+use crate::sys::zfs::{Limits, List, Stats, Value};
 
 /// A number that is known of a dataset; nothing if there is none.
 const NUMBER: &str = r#"
@@ -13,26 +13,6 @@ if value == nil then
     return ""
 end
 return string.format("%d", value)
-"#;
-
-/// A dataset and all below it, parents before children.
-const SUBTREE: &str = r#"
-args = ...
-local found = {}
-local n = 0
-function visit(dataset, depth)
-    n = n + 1
-    found[n] = dataset
-    if depth > 0 then
-        for child in zfs.list.children(dataset) do
-            visit(child, depth - 1)
-        end
-    end
-end
-if zfs.exists(args["name"]) then
-    visit(args["name"], args["depth"])
-end
-return found
 "#;
 
 /// The snapshots of a dataset with their clones: the transaction group it was made in and `SNAPSHOT`, then `>CLONE` for each.
@@ -104,26 +84,14 @@ impl Zfs {
 
     /// A dataset and all below it, named in full, parents before children; nothing if it is not there.
     pub(super) fn subtree(&self, full: &str) -> Result<Vec<String>> {
-        self.datasets(full, 64)
-    }
-
-    /// The datasets right below one.
-    pub(super) fn children(&self, full: &str) -> Result<Vec<String>> {
-        Ok(self.datasets(full, 1)?.into_iter().skip(1).collect())
-    }
-
-    fn datasets(&self, full: &str, depth: u16) -> Result<Vec<String>> {
-        let args = [("name".to_string(), Value::Text(full.into())), ("depth".to_string(), Value::Int(depth.into()))];
-        match self.texts(SUBTREE, &List::from(args)) {
-            // A pool that is imported read-only runs no program.
-            Err(e) if e.errno == Some(nix::libc::EROFS) => {}
-            answer => return answer,
+        let mut found = Vec::from_iter(self.lzc.exists(full)?.then(|| full.to_string()));
+        let mut next = 0;
+        while let Some(dataset) = found.get(next) {
+            let children = self.lzc.children(dataset)?;
+            next += 1;
+            found.splice(next..next, children);
         }
-        let near = |name: &str| name.matches('/').count() <= full.matches('/').count() + usize::from(depth);
-        match self.libzfs()?.below(full, Snapshots::None, &[]) {
-            Err(e) if e.kind == Kind::NotFound => Ok(Vec::new()),
-            all => Ok(all?.into_iter().map(|d| d.name).filter(|name| near(name)).collect()),
-        }
+        Ok(found)
     }
 
     /// The snapshots of a dataset, oldest first, with their clones. (The pool lists them in no order.)

@@ -72,6 +72,7 @@ pub(super) fn there(store: &Zfs, wanted: &[Target]) -> Result<Contents> {
     let mut guids = HashMap::new();
     for name in named.iter().map(|be| store.full(&path(be))).chain(snapshots.iter().map(full)) {
         if let Some(stats) = store.lzc.stats(&name)?.filter(|stats| stats.kind() != Kind::Volume) {
+            store.learn_hostid(&stats);
             guids.insert(name, stats.guid);
         }
     }

@@ -89,6 +89,7 @@ libraries! {
         lzc_rename(*const c_char, *const c_char) -> c_int;
         lzc_promote(*const c_char, *mut c_char, c_int) -> c_int;
         lzc_rollback_to(*const c_char, *const c_char) -> c_int;
+        lzc_get_bookmarks(*const c_char, RawList, *mut RawList) -> c_int;
         lzc_get_holds(*const c_char, *mut RawList) -> c_int;
         lzc_snaprange_space(*const c_char, *const c_char, *mut u64) -> c_int;
         lzc_sync(*const c_char, RawList, *mut RawList) -> c_int;

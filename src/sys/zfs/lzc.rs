@@ -50,9 +50,15 @@ impl Lzc {
 
     /// Whether the dataset or snapshot is there.
     pub fn exists(&self, name: &str) -> Result<bool> {
-        let name = c_string(name)?;
-        // SAFETY: a string that lives through the call.
-        Ok(unsafe { (self.library.lzc_exists)(name.as_ptr()) } != 0)
+        let raw = c_string(name)?;
+        if name.contains('@') {
+            // SAFETY: a string that lives through the call.
+            return Ok(unsafe { (self.library.lzc_exists)(raw.as_ptr()) } != 0);
+        }
+        // To be told of, a dataset is opened, which takes far longer than a look at its bookmarks. Snapshots have none.
+        let (nothing, mut bookmarks) = (Nvlist::new(&List::new())?, Nvlist::none()?);
+        // SAFETY: a string and a list that live through the call, and a place for a list.
+        Ok(unsafe { (self.library.lzc_get_bookmarks)(raw.as_ptr(), nothing.raw(), bookmarks.place()) } == 0)
     }
 
     /// Makes an empty filesystem, encrypted if its parent is. Its parent must be there.
