@@ -9,6 +9,7 @@
 
 mod clone;
 mod destroy;
+mod facts;
 mod hostid;
 mod places;
 mod query;
@@ -30,14 +31,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 use uuid::Uuid;
-
-/// Free text for people.
-const DESCRIPTION: &str = "org.bootenv:description";
-/// Version of the format of the other properties.
-const VERSION: &str = "org.bootenv:version";
-/// TOML: what a newer bootenv keeps and this one does not know.
-const REST: &str = "org.bootenv:rest";
-const USER: [&str; 3] = [DESCRIPTION, VERSION, REST];
 
 /// What the names of snapshots begin with that are there only because a BE was made from another BE.
 const OWN_SNAPSHOT: &str = ".bootenv-";
@@ -306,8 +299,8 @@ impl Store for Zfs {
     }
 
     fn clone_together(&self, clones: &[(&str, &str)], readonly: bool, facts: &Facts) -> Result<()> {
-        let facts = properties_of(facts);
-        let born = born_with(&facts);
+        let facts = facts::properties_of(facts);
+        let born = facts::born_with(&facts);
         if readonly {
             return clone::snapshot(self, clones, &born);
         }
@@ -393,18 +386,12 @@ impl Store for Zfs {
 
     fn facts(&self, path: &str) -> Result<Facts> {
         let stats = self.stats(&self.full(path))?;
-        Ok(read::facts(|property| stats.user(property)))
+        Ok(facts::read(|property| stats.user(property)))
     }
 
     fn set_facts(&self, path: &str, facts: &Facts) -> Result<()> {
         self.may_change_facts(&[facts])?;
-        let full = self.full(path);
-        let (properties, stats) = (properties_of(facts), self.stats(&full)?);
-        // It may have been born with them.
-        if properties.iter().all(|(name, value)| stats.user(name) == *value) {
-            return Ok(());
-        }
-        self.lzc.set_user(&properties.each_ref().map(|(name, value)| (full.as_str(), *name, value.as_deref())))
+        facts::set(self, &self.full(path), facts)
     }
 
     fn drop_facts(&self, _identity: Uuid) -> Result<()> {
@@ -504,26 +491,6 @@ fn once<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
 /// Whether a mount shows the dataset or snapshot `full`.
 fn shows(mount: &Mount, full: &str) -> bool {
     mount.fstype == "zfs" && mount.source == Path::new(full)
-}
-
-/// Facts as the properties they are kept in.
-fn properties_of(facts: &Facts) -> [(&'static str, Option<String>); 3] {
-    // All the rest in one: properties are few, and are read one by one.
-    let mut rest = toml::Table::try_from(facts).unwrap_or_default();
-    for own in ["version", "description"] {
-        rest.remove(own);
-    }
-    let rest = toml::to_string(&rest).unwrap_or_default();
-    let version = crate::domain::FORMAT.to_string();
-    [
-        (DESCRIPTION, facts.description.clone()),
-        (VERSION, (*facts != Facts::default()).then_some(version)),
-        (REST, (!rest.is_empty()).then_some(rest)),
-    ]
-}
-
-fn born_with<'a>(properties: &'a [(&'static str, Option<String>)]) -> Vec<Property<'a>> {
-    properties.iter().filter_map(|(name, value)| Some(Property::User(name, value.as_deref()?))).collect()
 }
 
 fn pool_of(dataset: &str) -> &str {

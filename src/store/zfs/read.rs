@@ -1,9 +1,10 @@
 //! Reading a pool: everything below `ROOT`, or a few BEs.
 
 use super::destroy::inside;
+use super::facts::{self, USER};
 use super::space::{self, Space};
-use super::{DESCRIPTION, OWN_SNAPSHOT, REST, USER, VERSION, Zfs};
-use crate::domain::{BeName, BootEnv, FORMAT, Facts, SnapName, Snapshot, Target};
+use super::{OWN_SNAPSHOT, Zfs};
+use crate::domain::{BeName, BootEnv, Facts, SnapName, Snapshot, Target};
 use crate::error::Result;
 use crate::store::{Contents, ROOT, SHARED, Store, be_path};
 use crate::sys::mountinfo::{self, Mount};
@@ -16,16 +17,6 @@ pub(super) fn true_origin(origin: &str) -> &str {
     match origin.split_once('@') {
         Some((dataset, snapshot)) if snapshot.starts_with(OWN_SNAPSHOT) => dataset,
         _ => origin,
-    }
-}
-
-/// The facts that are kept in properties of a dataset.
-pub(super) fn facts(own: impl Fn(&str) -> Option<String>) -> Facts {
-    let rest = own(REST).and_then(|rest| toml::from_str::<Facts>(&rest).ok()).unwrap_or_default();
-    Facts {
-        version: own(VERSION).and_then(|v| v.parse().ok()).unwrap_or(FORMAT),
-        description: own(DESCRIPTION),
-        ..rest
     }
 }
 
@@ -167,7 +158,7 @@ pub(super) fn contents(store: &Zfs, details: bool) -> Result<Contents> {
             running: runs(&mountpoints),
             mountpoints,
             used: space.of(&dataset.name).ok(),
-            facts: facts(|property| dataset.user.get(property).cloned()),
+            facts: facts::read(|property| dataset.user.get(property).cloned()),
             snapshots: Vec::new(),
         }
     };
@@ -206,7 +197,7 @@ pub(super) fn contents(store: &Zfs, details: bool) -> Result<Contents> {
                 name,
                 uuid: store.uuid(snapshot.guid),
                 created: snapshot.created,
-                facts: facts(|property| snapshot.user.get(property).cloned()),
+                facts: facts::read(|property| snapshot.user.get(property).cloned()),
             }),
             Err(_) => attention.push(format!("{} is left alone: that is no name for a snapshot", snapshot.name)),
         }
