@@ -11,14 +11,15 @@ use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The largest file that is read as a whole, in bytes; the largest of ours is a menu of some thousand lines.
 const LARGEST: u64 = 16 << 20;
 
 /// A directory and everything below it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tree {
-    fd: OwnedFd,
+    fd: Arc<OwnedFd>,
     shown: String,
     keeps: Keeps,
 }
@@ -64,7 +65,7 @@ impl AsRef<Path> for ProcPath<'_> {
 impl Tree {
     /// Wraps a directory's descriptor. `shown` is what error messages call it.
     pub fn new(fd: OwnedFd, shown: impl Into<String>) -> Self {
-        Tree { fd, shown: shown.into(), keeps: Keeps::EachFile }
+        Tree { fd: Arc::new(fd), shown: shown.into(), keeps: Keeps::EachFile }
     }
 
     /// Opens a directory of the running system.
@@ -119,7 +120,7 @@ impl Tree {
     fn open(&self, path: &str, flags: OFlags, mode: Mode) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { "." } else { path };
         rustix::fs::openat2(
-            &self.fd,
+            &*self.fd,
             path,
             flags | OFlags::CLOEXEC,
             mode,
@@ -166,13 +167,14 @@ impl Tree {
     /// The whole of a file, or `None` if it is not there.
     pub fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
         let what = || format!("cannot read {}", self.name(path));
-        let Some(mut file) = self.file(path)? else { return Ok(None) };
-        if file.metadata().doing(what())?.len() > LARGEST {
+        let Some(file) = self.file(path)? else { return Ok(None) };
+        // Most are no larger than this.
+        let mut bytes = Vec::with_capacity(4 << 10);
+        file.take(LARGEST + 1).read_to_end(&mut bytes).doing(what())?;
+        if bytes.len() as u64 > LARGEST {
             return Err(Error::refused(format!("{}: it is larger than {} MiB", what(), LARGEST >> 20))
                 .hint("put a smaller file there"));
         }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).doing(what())?;
         Ok(Some(bytes))
     }
 
@@ -324,7 +326,7 @@ impl Tree {
 
     /// Makes everything on the filesystem durable: what was removed stays removed after a power cut.
     pub fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.fd).doing(format_args!("cannot sync {}", self.shown))
+        rustix::fs::syncfs(&*self.fd).doing(format_args!("cannot sync {}", self.shown))
     }
 
     /// Makes a symlink, replacing a symlink that stands there.
@@ -408,7 +410,7 @@ impl Tree {
             last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
             last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
         };
-        rustix::fs::futimens(&self.fd, &times).doing(format_args!("cannot set the times of {}", self.shown))
+        rustix::fs::futimens(&*self.fd, &times).doing(format_args!("cannot set the times of {}", self.shown))
     }
 
     /// Renames within the tree; what stands at `to` is replaced if the kernel allows it.
