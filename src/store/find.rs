@@ -11,8 +11,8 @@ use crate::sys::loopdev::LoopDevice;
 use crate::sys::mountinfo::{self, Mount};
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::FileTypeExt;
+use std::io::Read;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -286,16 +286,16 @@ impl Lock {
                 _ => e,
             })?;
         match Flock::lock(File::from(fd), FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                let _ = file.set_len(0);
-                let _ = file.rewind();
-                let _ = write!(file, "{}", std::process::id());
+            Ok(file) => {
+                // As wide as the one before, so that one write takes its place.
+                let _ = file.write_all_at(format!("{:<10}", std::process::id()).as_bytes(), 0);
                 Ok(Ok(Lock { _file: file }))
             }
             Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
                 let mut pid = String::new();
                 let _ = file.read_to_string(&mut pid);
-                Ok(Err(if pid.is_empty() { String::new() } else { format!(" (process {pid})") }))
+                let pid = pid.split_whitespace().next();
+                Ok(Err(pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()))
             }
             Err((_, e)) => Err(e).doing(format_args!("cannot lock {HOME}/lock")),
         }
