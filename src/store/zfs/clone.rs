@@ -19,7 +19,7 @@ pub(super) fn snapshot(store: &Zfs, all: &[(&str, &str)], born: &[Property<'_>])
     let mut names = Vec::new();
     for (from, to) in all {
         let (_, name) = to.split_once('@').ok_or_else(|| Error::usage(format!("{to} is no snapshot")))?;
-        let datasets = store.subtree(&store.full(from))?;
+        let datasets = store.whole(&store.full(from))?;
         names.extend(datasets.iter().map(|d| format!("{d}@{name}")));
     }
     let born = if names.len() == 1 { born } else { &[] };
@@ -40,7 +40,7 @@ struct Source<'a> {
 /// is set on each dataset. The first is born with these properties besides. Gives those in which something is nested.
 pub(super) fn clone<'a>(store: &Zfs, all: &[(&'a str, &'a str)], born: &[Property<'_>]) -> Result<Vec<&'a str>> {
     let source = |(from, to): &(&'a str, &'a str)| {
-        let datasets = store.subtree(&store.full(from.split('@').next().unwrap_or(from)))?;
+        let datasets = store.whole(&store.full(from.split('@').next().unwrap_or(from)))?;
         Ok(Source { from, to, datasets, number: 0 })
     };
     let mut sources = all.iter().map(source).collect::<Result<Vec<_>>>()?;

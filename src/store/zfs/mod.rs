@@ -49,7 +49,7 @@ pub struct Zfs {
     /// The zone whose that is, with the base of the whole store.
     zone: Option<(ZoneName, String)>,
     name: String,
-    home: OnceCell<OwnedFd>,
+    home: OnceCell<Tree>,
     /// Whether that is known by now: asking is a call, and everybody asks.
     initialised: Cell<bool>,
     /// The hostid that is kept with `ROOT`, if any is, once it is known.

@@ -66,7 +66,7 @@ impl Zfs {
         let full = self.full(path);
         let mut mounts = vec![(self.mount_one(&full)?, String::new())];
         let (dataset, snapshot) = full.split_once('@').map_or((full.as_str(), None), |(d, s)| (d, Some(s)));
-        if self.subtree(dataset)?.len() == 1 {
+        if self.lzc.children(dataset)?.is_empty() {
             return Ok(mounts);
         }
         for (nested, place) in self.places(path.split('@').next().unwrap_or(path))? {

@@ -84,8 +84,12 @@ impl Zfs {
 
     /// A dataset and all below it, named in full, parents before children; nothing if it is not there.
     pub(super) fn subtree(&self, full: &str) -> Result<Vec<String>> {
-        let mut found = Vec::from_iter(self.lzc.exists(full)?.then(|| full.to_string()));
-        let mut next = 0;
+        if self.lzc.exists(full)? { self.whole(full) } else { Ok(Vec::new()) }
+    }
+
+    /// The same of a dataset that is there.
+    pub(super) fn whole(&self, full: &str) -> Result<Vec<String>> {
+        let (mut found, mut next) = (vec![full.to_string()], 0);
         while let Some(dataset) = found.get(next) {
             let children = self.lzc.children(dataset)?;
             next += 1;

@@ -18,8 +18,8 @@ impl Zfs {
 
     /// The tool's own directory of the whole store.
     fn whole_home(&self) -> Result<Tree> {
-        let mount = once(&self.home, || self.mount_with(&self.home_dataset(), MountAttrFlags::MOUNT_ATTR_NOATIME))?;
-        Ok(Tree::below(mount, HOME)?.on_zfs())
+        let mount = || self.mount_with(&self.home_dataset(), MountAttrFlags::MOUNT_ATTR_NOATIME);
+        once(&self.home, || Ok(Tree::below(&mount()?, HOME)?.on_zfs())).cloned()
     }
 
     /// The store of a zone.
