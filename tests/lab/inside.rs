@@ -3,6 +3,8 @@
 use super::{Lab, Ran, sh};
 use serde_json::Value;
 use std::cell::Cell;
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -56,10 +58,12 @@ pub fn become_a_process_of(zone: &str) {
     std::fs::write(group(&unit(zone)).join("cgroup.procs"), std::process::id().to_string()).unwrap();
 }
 
-/// A service that runs.
+/// A service, started anew if it has ended because nobody had asked for anything, as systemd would.
 pub struct Service {
     zone: String,
-    process: Child,
+    listener: UnixListener,
+    arguments: Vec<OsString>,
+    process: Mutex<Child>,
     /// What it has told the administrator of the host.
     pub journal: PathBuf,
     /// What the store is mounted below for the test, where that keeps bootenv from its work.
@@ -84,22 +88,31 @@ impl Lab {
         let listener = UnixListener::bind(dir.join("io.bootenv")).unwrap();
         sh(&format!("chmod 666 '{}'", dir.join("io.bootenv").display()));
         let journal = self.path(&format!("{name}.journal"));
-        // The shell passes it on as systemd does: as descriptor 3, for the process that it becomes.
-        let become_it = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
-        let binary = env!("CARGO_BIN_EXE_bootenv");
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", "bash", "-c", become_it, "bash", binary, "--store"]);
-        command.arg(self.store()).args(told).arg("serve").env("NO_COLOR", "1").env("TZ", "UTC");
-        command.stdin(OwnedFd::from(listener)).stdout(Stdio::null());
-        command.stderr(std::fs::File::create(&journal).unwrap());
-        Service { zone: name.to_string(), process: command.spawn().unwrap(), journal, top: self.busy_top() }
+        let _ = std::fs::remove_file(&journal);
+        let store = ["--store".as_ref(), self.store().as_os_str()].map(OsString::from);
+        let told = told.iter().chain(&["serve"]).map(OsString::from);
+        let arguments: Vec<OsString> = store.into_iter().chain(told).collect();
+        let process = Mutex::new(start(&listener, &arguments, &journal));
+        Service { zone: name.to_string(), listener, arguments, process, journal, top: self.busy_top() }
     }
+}
+
+fn start(listener: &UnixListener, arguments: &[OsString], journal: &Path) -> Child {
+    // The shell passes it on as systemd does: as descriptor 3, for the process that it becomes.
+    let become_it = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", "bash", "-c", become_it, "bash", env!("CARGO_BIN_EXE_bootenv")]);
+    command.args(arguments).env("NO_COLOR", "1").env("TZ", "UTC");
+    command.stdin(OwnedFd::from(listener.try_clone().unwrap())).stdout(Stdio::null());
+    command.stderr(File::options().create(true).append(true).open(journal).unwrap());
+    command.spawn().unwrap()
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let process = self.process.get_mut().unwrap();
+        let _ = process.kill();
+        let _ = process.wait();
     }
 }
 
@@ -121,7 +134,7 @@ impl Service {
 
     /// The binary, as root of the zone runs it: told nothing but the verb.
     pub fn admin(&self, args: &[&str]) -> Ran {
-        self.leave_top();
+        self.be_there();
         let args = [&[env!("CARGO_BIN_EXE_bootenv")], args].concat();
         self.command_in(&unit(&self.zone), "", &args).output().unwrap().into()
     }
@@ -131,16 +144,19 @@ impl Service {
         self.admin(&[&["--json"], args].concat())
     }
 
-    fn leave_top(&self) {
-        // Cases connect in several threads at once.
-        static LOCK: Mutex<()> = Mutex::new(());
-        let _lock = LOCK.lock().unwrap();
+    /// Makes ready for a connection. Cases connect in several threads at once.
+    fn be_there(&self) {
+        let mut process = self.process.lock().unwrap();
+        if let Some(status) = process.try_wait().unwrap() {
+            assert!(status.success(), "the service of {} has ended: {status}", self.zone);
+            *process = start(&self.listener, &self.arguments, &self.journal);
+        }
         self.top.iter().for_each(|top| super::unmount_below(top));
     }
 
     /// A connection of this process.
     pub fn connect(&self) -> Connection {
-        self.leave_top();
+        self.be_there();
         let stream = UnixStream::connect(sockets(&self.zone).join("io.bootenv")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         Connection { stream, begun: Vec::new() }
@@ -155,7 +171,7 @@ impl Service {
 
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
-        self.process.try_wait().unwrap().is_none()
+        self.process.get_mut().unwrap().try_wait().unwrap().is_none()
     }
 }
 

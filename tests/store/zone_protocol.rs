@@ -333,4 +333,5 @@ fn the_service_ends_when_nobody_wants_anything() {
     assert!(web.is_running());
     std::thread::sleep(Duration::from_secs(15));
     assert!(!web.is_running());
+    assert!(web.call("io.bootenv.List", json!({}))["error"].is_null(), "another takes its place");
 }
