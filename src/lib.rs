@@ -69,8 +69,8 @@
 //! for. Most of that time goes to opening datasets: the kernel opens the one above anew for each that it lists. So `ROOT` is mounted,
 //! where nobody sees it, while many are. A channel program was measured to be slower, for it looks a dataset up anew for every
 //! property. Where a few datasets count, as for `create NAME`, libzfs is not opened, which takes longer than all the questions: the
-//! module tells all that it knows of one dataset in one call, and what lies right below it, as it tells libzfs. So a clone is born with what is set on its
-//! source, and a BE with its facts, however many BEs there are.
+//! module tells all that it knows of one dataset in one call, and what lies right below it, as it tells libzfs. So a clone is born
+//! with what is set on its source, and a BE with its facts, however many BEs there are.
 //!
 //! Whoever unmounts a dataset waits for two transaction groups, though nothing was written, because an intent log is made for it and closed.
 //! So the tool's own dataset has none (`sync=disabled`): whoever only reads waits for nothing, and a plan waits once, at its end

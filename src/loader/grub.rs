@@ -296,12 +296,11 @@ impl Loader for Grub {
     }
 
     fn named(&self, ids: &[&str]) -> Result<Vec<Entry>> {
-        let wanted = |id: &str| ids.contains(&id);
-        match &self.kernels {
-            _ if ids.is_empty() && self.whole.get() => Ok(Vec::new()),
-            // What all of them know of kernels is wanted, once.
-            Some(_) if !self.whole.get() => Ok(self.entries()?.into_iter().filter(|e| wanted(&e.id)).collect()),
-            _ => self.parse(wanted),
+        // What all of them know of kernels is wanted too, once.
+        let _ = self.kernels();
+        match ids.is_empty() && self.whole.get() {
+            true => Ok(Vec::new()),
+            false => self.parse(|id| ids.contains(&id)),
         }
     }
 
