@@ -1,16 +1,18 @@
 //! The service at a zone's socket, and whoever connects to it: in control groups as a container manager makes them.
 
 use super::{Lab, Ran, sh};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The directory of a zone's socket.
@@ -58,25 +60,33 @@ pub fn become_a_process_of(zone: &str) {
     std::fs::write(group(&unit(zone)).join("cgroup.procs"), std::process::id().to_string()).unwrap();
 }
 
-/// A service, started anew by the next who connects if it has ended, as systemd would.
+/// A socket and its service, which runs from when somebody connects until it ends by itself, as one of systemd's does.
 pub struct Service {
     zone: String,
-    listener: UnixListener,
-    arguments: Vec<OsString>,
-    process: Mutex<Child>,
+    state: Arc<Mutex<State>>,
+    tender: Option<JoinHandle<()>>,
     /// What it has told the administrator of the host.
     pub journal: PathBuf,
     /// What the store is mounted below for the test, where that keeps bootenv from its work.
     top: Option<PathBuf>,
 }
 
+#[derive(Default)]
+struct State {
+    process: Option<Child>,
+    /// How it has ended, if it should not have.
+    failed: Option<ExitStatus>,
+    /// Whether the test has had enough of it.
+    over: bool,
+}
+
 impl Lab {
-    /// Starts the service of a zone, as systemd would when somebody connects.
+    /// Opens the socket of a zone.
     pub fn serve(&self, zone: &str) -> Service {
         self.serve_at(zone, &["--zone", zone])
     }
 
-    /// Starts the service of the host.
+    /// Opens the socket of the host.
     pub fn serve_host(&self) -> Service {
         self.serve_at("host", &[])
     }
@@ -92,8 +102,43 @@ impl Lab {
         let store = ["--store".as_ref(), self.store().as_os_str()].map(OsString::from);
         let told = told.iter().chain(&["serve"]).map(OsString::from);
         let arguments: Vec<OsString> = store.into_iter().chain(told).collect();
-        let process = Mutex::new(start(&listener, &arguments, &journal));
-        Service { zone: name.to_string(), listener, arguments, process, journal, top: self.busy_top() }
+        let state = Arc::new(Mutex::new(State::default()));
+        let (tended, told) = (Arc::clone(&state), journal.clone());
+        let tender = Some(std::thread::spawn(move || tend(&listener, &arguments, &told, &tended)));
+        Service { zone: name.to_string(), state, tender, journal, top: self.busy_top() }
+    }
+}
+
+/// Starts the service whenever somebody waits at its socket and it does not run.
+fn tend(listener: &UnixListener, arguments: &[OsString], journal: &Path, state: &Mutex<State>) {
+    let somebody_waits = || {
+        let mut socket = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+        poll(&mut socket, PollTimeout::ZERO).unwrap() > 0
+    };
+    loop {
+        let mut state = state.lock().unwrap();
+        let State { process, failed, over } = &mut *state;
+        match process {
+            Some(running) if *over => {
+                let _ = running.kill();
+                let _ = running.wait();
+                return;
+            }
+            None if *over => return,
+            Some(running) => {
+                if let Some(status) = running.try_wait().unwrap() {
+                    *process = None;
+                    // Nobody wanted anything, or the store was busy with what the test had mounted; a crash is neither.
+                    if !matches!(status.code(), Some(0 | 5)) {
+                        *failed = Some(status);
+                    }
+                }
+            }
+            None if somebody_waits() => *process = Some(start(listener, arguments, journal)),
+            None => (),
+        }
+        drop(state);
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 
@@ -110,9 +155,8 @@ fn start(listener: &UnixListener, arguments: &[OsString], journal: &Path) -> Chi
 
 impl Drop for Service {
     fn drop(&mut self) {
-        let process = self.process.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let _ = process.kill();
-        let _ = process.wait();
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).over = true;
+        let _ = self.tender.take().unwrap().join();
     }
 }
 
@@ -134,7 +178,7 @@ impl Service {
 
     /// The binary, as root of the zone runs it: told nothing but the verb.
     pub fn admin(&self, args: &[&str]) -> Ran {
-        self.be_there();
+        self.make_ready();
         let args = [&[env!("CARGO_BIN_EXE_bootenv")], args].concat();
         self.command_in(&unit(&self.zone), "", &args).output().unwrap().into()
     }
@@ -145,19 +189,15 @@ impl Service {
     }
 
     /// Makes ready for a connection. Cases connect in several threads at once.
-    fn be_there(&self) {
-        let mut process = self.process.lock().unwrap();
+    fn make_ready(&self) {
+        let state = self.state.lock().unwrap();
         self.top.iter().for_each(|top| super::unmount_below(top));
-        if let Some(status) = process.try_wait().unwrap() {
-            // It may have had nothing to do, or found the store busy with the top when it started; a crash is neither.
-            assert!(matches!(status.code(), Some(0 | 5)), "the service of {} has ended: {status}", self.zone);
-            *process = start(&self.listener, &self.arguments, &self.journal);
-        }
+        assert!(state.failed.is_none(), "the service of {} has ended: {:?}", self.zone, state.failed);
     }
 
     /// A connection of this process.
     pub fn connect(&self) -> Connection {
-        self.be_there();
+        self.make_ready();
         let stream = UnixStream::connect(sockets(&self.zone).join("io.bootenv")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
         Connection { stream, begun: Vec::new() }
@@ -171,8 +211,8 @@ impl Service {
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.process.get_mut().unwrap().try_wait().unwrap().is_none()
+    pub fn is_running(&self) -> bool {
+        self.state.lock().unwrap().process.is_some()
     }
 }
 

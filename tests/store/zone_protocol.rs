@@ -331,7 +331,7 @@ fn what_leads_out_of_a_zone_leads_nowhere() {
 
 #[test]
 fn the_service_ends_when_nobody_wants_anything() {
-    let (_lab, mut web) = served();
+    let (_lab, web) = served();
     assert!(web.call("io.bootenv.List", json!({}))["error"].is_null());
     std::thread::sleep(Duration::from_secs(20));
     assert!(web.is_running());
