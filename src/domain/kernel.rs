@@ -17,7 +17,8 @@ pub fn newest(files: &[String]) -> Option<Kernel> {
     // `vmlinux-` is taken only where there is no `vmlinuz-`: openSUSE keeps it beside, for crash dumps.
     let found = ["vmlinuz-", "Image-", "vmlinux-"].iter().find_map(|prefix| {
         let versions = files.iter().filter_map(|f| Some((f.strip_prefix(prefix)?, f)));
-        versions.filter(|(version, _)| usable(version)).max_by(|a, b| compare(a.0, b.0))
+        // Of two that are the same version, `4.0` and `4.00`, it is the same one in whatever order the directory has them.
+        versions.filter(|(version, _)| usable(version)).max_by(|a, b| compare(a.0, b.0).then_with(|| a.0.cmp(b.0)))
     });
     if let Some((version, image)) = found {
         let candidates = [
@@ -109,6 +110,14 @@ mod tests {
         assert_eq!(arch.initrd.as_deref(), Some("initramfs-linux.img"));
         assert_eq!(newest(&files(&["vmlinuz"])).unwrap().initrd, None);
         assert_eq!(newest(&files(&["grub", "efi"])), None);
+    }
+
+    #[test]
+    fn one_version_written_in_two_ways() {
+        let names = files(&["vmlinuz-4.00", "vmlinuz-4.0"]);
+        let turned: Vec<String> = names.iter().rev().cloned().collect();
+        assert_eq!(newest(&names).unwrap().image, "vmlinuz-4.00");
+        assert_eq!(newest(&turned), newest(&names));
     }
 
     #[test]
