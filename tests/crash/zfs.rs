@@ -18,8 +18,8 @@ const ALWAYS: &[&str] = &["create_and_activate", "destroy_promoting", "rollback_
 /// How many instants of a kind are enough for every day.
 const ENOUGH: usize = 6;
 
-/// How many calls fewer a verb may make than when it was traced: libzfs asks again where an answer does not fit, and which does not depends
-/// on the order in which the pool tells what lies below a dataset, which is another one each time.
+/// How many calls fewer a verb may make than when it was traced: libzfs asks again when an answer does not fit, and how often that is hangs
+/// on the order in which a pool tells what lies below a dataset, another one in each pool.
 const FEWER: u32 = 2;
 
 fn asked_for(what: &[&str]) -> bool {
@@ -272,7 +272,7 @@ fn kills(bounds: &Bounds<'_>, calls: &[(String, u32)], dir: &Path, start: &Path)
     for (call, nth) in &calls {
         let at = format!("{}, killed at {call} {nth}", bounds.case.name);
         let mut layout = false;
-        let mut is_killed_at = |nth: u32| {
+        let is_killed_at = |nth: u32| {
             disk.get_or_insert_with(|| {
                 let work = dir.join("work.img");
                 copy(start, &work);
@@ -286,7 +286,7 @@ fn kills(bounds: &Bounds<'_>, calls: &[(String, u32)], dir: &Path, start: &Path)
             }
             ran.status == -9
         };
-        assert!((nth.saturating_sub(FEWER).max(1)..=*nth).rev().any(&mut is_killed_at), "{at}: it ends before");
+        assert!((nth.saturating_sub(FEWER).max(1)..=*nth).rev().any(is_killed_at), "{at}: it ends before");
         let as_before = bounds.recovered(&at);
         if as_before {
             undone += 1;
